@@ -10,6 +10,7 @@ is sent twice or lost for good is so by its senders' doing: they try again.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,6 +60,11 @@ class Network:
         self._sites: dict[int, Site] = {}
         self.resolve: Callable[[str], Site | None] = lambda _: None
         """Which program now listens at an address."""
+        self.context = contextvars.copy_context()
+
+    def later(self, delay_s: float, what: Callable[..., Any], *args: Any) -> None:
+        """Call something later that is no part of any program: what was sent arrives though its sender has died."""
+        self.loop.call_later(delay_s, what, *args, context=self.context)
 
     def link(self, source: str, target: str) -> Link:
         return self._links.setdefault((source, target), Link())
@@ -85,8 +91,8 @@ class Network:
         link.is_cut = True
         pair = {source, target}
         there = [c for site in self._sites.values() for c in site.connections if c.machines == pair]
-        self.loop.call_later(KEEPALIVE_SERVER_S, self._give_up, link, there, Connection.break_server)
-        self.loop.call_later(KEEPALIVE_CLIENT_S, self._give_up, link, there, Connection.break_client)
+        self.later(KEEPALIVE_SERVER_S, self._give_up, link, there, Connection.break_server)
+        self.later(KEEPALIVE_CLIENT_S, self._give_up, link, there, Connection.break_client)
 
     def _give_up(self, link: Link, there: list[Connection], break_end: Callable[[Connection], None]) -> None:
         if link.is_cut:
@@ -122,8 +128,8 @@ class Network:
                     if (connection.server_site is site) == is_client:
                         break_end(connection)
 
-        self.loop.call_later(KEEPALIVE_SERVER_S, look, Connection.break_server, False)
-        self.loop.call_later(KEEPALIVE_CLIENT_S, look, Connection.break_client, True)
+        self.later(KEEPALIVE_SERVER_S, look, Connection.break_server, False)
+        self.later(KEEPALIVE_CLIENT_S, look, Connection.break_client, True)
 
 
 class Pipe:
@@ -142,7 +148,7 @@ class Pipe:
             return
         loop = self._network.loop
         self._last_at = max(self._last_at, loop.time() + self._network.delay_s(self._source, self._target))
-        loop.call_at(self._last_at, self._deliver, item)
+        loop.call_at(self._last_at, self._deliver, item, context=self._network.context)
 
 
 class Connection:
@@ -167,7 +173,7 @@ class Connection:
         self._is_broken = False
         client.connections.append(self)
         self.up.send(("open", None))
-        network.loop.call_later(CONNECT_S, self._connect_in_time)
+        network.later(CONNECT_S, self._connect_in_time)
 
     # The client's end ---------------------------------------------------------
 
@@ -274,10 +280,10 @@ class Connection:
         """Hear from a machine that one of its programs has died."""
         if site is self.server_site:
             self.down.send(("reset", None))
-            self.network.loop.call_later(KEEPALIVE_CLIENT_S, self.break_client)
+            self.network.later(KEEPALIVE_CLIENT_S, self.break_client)
         else:
             self.up.send(("reset", None))
-            self.network.loop.call_later(KEEPALIVE_SERVER_S, self.break_server)
+            self.network.later(KEEPALIVE_SERVER_S, self.break_server)
 
 
 class Channel:

@@ -8,6 +8,7 @@ sessions. What ``app.py`` itself adds (signals, files, threads, sockets) is not 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -83,9 +84,11 @@ class HostView:
 class AgentProgram:
     """One run of an agent on a machine."""
 
-    def __init__(self, machine: Machine, program: Program, dice: Random, name: str = "") -> None:
+    def __init__(
+        self, machine: Machine, program: Program, dice: Random, on_end: Callable[[], None], name: str = ""
+    ) -> None:
         self.machine, self.program = machine, program
-        self.is_twin_told = False
+        self._on_end = on_end
         disk = machine.disk
         self.table = Table(meta=disk.meta, launch_limits={"process": 8}, contact_saved_ms=disk.meta.contact_ms)
         for attempt in sorted(disk.rows.values(), key=lambda each: each.done_at_ms):
@@ -119,8 +122,7 @@ class AgentProgram:
                 for part in (self.driver.run(), sessions.run(), self._run_syncs()):
                     group.create_task(part)
         except* TwinError:
-            self.is_twin_told = True
-            await runtime.close()
+            self._on_end()
 
     async def _run_syncs(self) -> None:
         while True:

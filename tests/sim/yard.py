@@ -33,6 +33,7 @@ from .witness import Witness
 
 REST_S = 1_500.0
 """By then after the last fault all has to be at rest: hosts are distrusted for ten minutes at most, jobs take three."""
+TWIN_REST_S = 10.0
 CALM_S = 5.0
 """So long nothing may go on before it counts as rest: acknowledgements and removals follow ends."""
 
@@ -124,7 +125,21 @@ class Yard:
     def _agent_up(self, machine: Machine, name: str = "") -> None:
         program = machine.agent = Program(self.loop, f"agent {machine.name}", self.broken)
         self.network.site(machine.name, program)
-        agent = AgentProgram(machine, program, Random(f"agent {machine.name} {self.dice.random()}"), name)
+
+        def end() -> None:
+            """Begin it anew after a while, as a supervisor would that knows of no twins."""
+            program.kill()
+            self.witness.told(machine.name, "the agent ends, as it has a twin")
+            if machine.agent is program:
+                machine.kill_agent()
+                self.network.later(TWIN_REST_S, again)
+
+        def again() -> None:
+            if machine.agent is None and not self._is_away(machine.name):
+                self._agent_up(machine, name)
+
+        dice = Random(f"agent {machine.name} {self.dice.random()}")
+        agent = AgentProgram(machine, program, dice, end, name)
         self.agents[machine.name] = agent
         self._all.append(agent)
         program.start(agent.run())
@@ -210,7 +225,7 @@ class Yard:
             return f"{left[0].name} is {left[0].state}"
         for machine in self.machines.values():
             agent = self.agents[machine.name]
-            if machine.agent is None or agent.is_twin_told:
+            if machine.agent is None:
                 return f"the agent of {machine.name} is away"
             if machine.running or agent.table.attempts:
                 kept = sorted(machine.running) or sorted(agent.table.attempts)
