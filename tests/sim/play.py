@@ -86,7 +86,7 @@ def _no_garbage() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = be_silent
-        gc.collect()
+        gc.collect(0)  # the youngest: all that was made meanwhile
         sys.unraisablehook = former
         if was_enabled:
             gc.enable()

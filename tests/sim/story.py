@@ -19,7 +19,8 @@ MACHINES = ("alpha", "beta", "gamma")
 CONTROLLERS = ("one", "two")
 CPUS = {"alpha": 2000, "beta": 4000, "gamma": 3000}
 JOBS = (6, 14)
-FAULTS = (2, 9)
+FAULTS = (3, 12)
+KINDS_MAX = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def story(seed: int, more: tuple[str, ...] = ()) -> list[Step]:
     """Draw the story of a seed; *more* are kinds of faults that it has besides those that it draws."""
     dice = Random(f"story {seed}")
     steps = _wishes(dice)
-    kinds = dice.sample(sorted(DRAWS), dice.randint(1, len(DRAWS)))
+    kinds = dice.sample(sorted(DRAWS), dice.randint(1, KINDS_MAX))
     for _ in range(dice.randint(*FAULTS)):
         kind = dice.choice(kinds)
         steps.append(Step(round(dice.uniform(3, CHAOS_S - 5), 1), kind, DRAWS[kind](dice)))
@@ -73,7 +74,7 @@ def _job(dice: Random, labels: list[str]) -> dict[str, Any]:
         "attempts": dice.choice([1, 1, 2, 3]),
         "manners": dice.choice(["good", "good", "stubborn"]),
     }
-    if dice.random() < 0.25:
+    if dice.random() < 0.5:
         fields["timeout"] = dice.choice([60, 90])
     if labels and dice.random() < 0.3:
         fields["after"] = tuple(sorted(dice.sample(labels, min(len(labels), dice.randint(1, 2)))))

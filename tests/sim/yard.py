@@ -18,6 +18,7 @@ from tests.core.yard import Yard as Settings
 from batchyard.ids import JobId, uuid7
 from batchyard_controller import leadership
 from batchyard_controller.core.model.settings import Preemption
+from batchyard_controller.store import etcd as etcd_store
 from batchyard_controller.store.codec import encode_touched, load_records
 from batchyard_controller.store.packing import LEADER_KEY
 from batchyard_controller.store.protocol import Put
@@ -33,6 +34,8 @@ from .witness import Witness
 
 REST_S = 1_500.0
 """By then after the last fault all has to be at rest: hosts are distrusted for ten minutes at most, jobs take three."""
+POLL_S = 1.0
+"""How often who waits for leadership asks: a third of all that goes on would be that question."""
 TWIN_REST_S = 10.0
 CALM_S = 5.0
 """So long nothing may go on before it counts as rest: acknowledgements and removals follow ends."""
@@ -464,15 +467,17 @@ def in_place_of_the_real(yard: Yard) -> Iterator[None]:
         site = yard.network._sites.get(id(program)) or Site(machine=program.name, program=program)
         return Channel(yard.network, site, address)
 
-    former = (grpc.aio.insecure_channel, leadership.garbage.look_at_all, structlog.get_config())
+    former = (grpc.aio.insecure_channel, leadership.garbage.look_at_all, etcd_store._LEADER_POLL_S)
+    config = structlog.get_config()
     grpc.aio.insecure_channel = open_channel  # type: ignore[assignment]
     leadership.garbage.look_at_all = lambda: None
+    etcd_store._LEADER_POLL_S = POLL_S
     logs = structlog.make_filtering_bound_logger(40)
     structlog.configure(processors=[_complain(yard)], wrapper_class=logs, cache_logger_on_first_use=False)
     try:
         yield
     finally:
-        grpc.aio.insecure_channel, leadership.garbage.look_at_all, config = former  # type: ignore[assignment]
+        grpc.aio.insecure_channel, leadership.garbage.look_at_all, etcd_store._LEADER_POLL_S = former  # type: ignore[assignment]
         structlog.configure(**config)
 
 
