@@ -29,7 +29,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first of them (1)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--bug", choices=sorted(BUGS), default="", help="plant this one")
-    parser.add_argument("--bugs", action="store_true", help="plant all, one by one, and say after how many seeds each is found")
+    parser.add_argument(
+        "--bugs", action="store_true", help="plant all, one by one, and say after how many seeds each is found"
+    )
     parser.add_argument("--whole", action="store_true", help="do not make a failing one shorter")
     given = parser.parse_args()
     if given.bugs:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import batchyard_agent.driver as agent_driver
 import batchyard_controller.sessions as controller_sessions
 from batchyard_agent.core import observations, reconcile
 from batchyard_agent.core.attempts import Attempt, Phase, Table
@@ -140,20 +139,6 @@ def _blind_commits() -> Patches:
     real = etcd_store.EtcdStore.commit
     yield etcd_store.EtcdStore, "commit", commit
     yield etcd_store.EtcdStore, "_end_term", lambda _: None
-
-
-def _acts_first() -> Patches:
-    def carry_out(driver: Any, turn: Any, group: Any) -> None:
-        if not getattr(turn, "is_done", False):
-            real(driver, turn, group)
-
-    async def is_written(driver: Any, turn: Any) -> bool:
-        driver._carry_out_now(turn)
-        return await written(driver, turn)
-
-    real, written = agent_driver.Driver._carry_out, agent_driver.Driver._is_written
-    del carry_out, is_written
-    yield from ()
 
 
 def _no_tombstones() -> Patches:

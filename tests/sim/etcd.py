@@ -19,7 +19,7 @@ from grpc.aio import AioRpcError, Metadata
 
 from batchyard_controller.store.etcd_wire.v3 import etcd_pb2 as wire
 
-from .loop import Program, VirtualLoop
+from .loop import Program
 from .network import Network, Server
 
 ADDRESS = "etcd"

@@ -285,5 +285,3 @@ class Runtime:
 
     async def close(self) -> None:
         self._observe = None
-
-

@@ -16,15 +16,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from grpc.aio import AbortError, AioRpcError, Metadata
 
 from .loop import Program, VirtualLoop
 
-KEEPALIVE_CLIENT_S, KEEPALIVE_SERVER_S = 40.0, 30.0
-"""After so long a silence of the machine or program at the other end a stream is given up (CHANNEL_OPTIONS, app.py)."""
+KEEPALIVE_CLIENT_S, KEEPALIVE_SERVER_S = (40.0, 90.0), (30.0, 90.0)
+"""
+After so long a silence of the machine or program at the other end a stream is given up.
+
+The shorter ones are those of CHANNEL_OPTIONS and app.py; a proxy between may answer for the other end for longer.
+"""
 CONNECT_S = 20.0
 """gRPC's least time for a connection to be made."""
 SPIKE = 0.02
@@ -83,6 +87,9 @@ class Network:
             delay_s += self._dice.uniform(0.05, 0.4)
         return delay_s + self._dice.random() * self.link(source, target).slow_s
 
+    def keepalive_s(self, limits_s: tuple[float, float]) -> float:
+        return self._dice.choice(limits_s)
+
     def cut(self, source: str, target: str) -> None:
         """Let nothing pass in one direction."""
         link = self.link(source, target)
@@ -91,8 +98,8 @@ class Network:
         link.is_cut = True
         pair = {source, target}
         there = [c for site in self._sites.values() for c in site.connections if c.machines == pair]
-        self.later(KEEPALIVE_SERVER_S, self._give_up, link, there, Connection.break_server)
-        self.later(KEEPALIVE_CLIENT_S, self._give_up, link, there, Connection.break_client)
+        self.later(self.keepalive_s(KEEPALIVE_SERVER_S), self._give_up, link, there, Connection.break_server)
+        self.later(self.keepalive_s(KEEPALIVE_CLIENT_S), self._give_up, link, there, Connection.break_client)
 
     def _give_up(self, link: Link, there: list[Connection], break_end: Callable[[Connection], None]) -> None:
         if link.is_cut:
@@ -128,8 +135,8 @@ class Network:
                     if (connection.server_site is site) == is_client:
                         break_end(connection)
 
-        self.later(KEEPALIVE_SERVER_S, look, Connection.break_server, False)
-        self.later(KEEPALIVE_CLIENT_S, look, Connection.break_client, True)
+        self.later(self.keepalive_s(KEEPALIVE_SERVER_S), look, Connection.break_server, False)
+        self.later(self.keepalive_s(KEEPALIVE_CLIENT_S), look, Connection.break_client, True)
 
 
 class Pipe:
@@ -280,10 +287,10 @@ class Connection:
         """Hear from a machine that one of its programs has died."""
         if site is self.server_site:
             self.down.send(("reset", None))
-            self.network.later(KEEPALIVE_CLIENT_S, self.break_client)
+            self.network.later(self.network.keepalive_s(KEEPALIVE_CLIENT_S), self.break_client)
         else:
             self.up.send(("reset", None))
-            self.network.later(KEEPALIVE_SERVER_S, self.break_server)
+            self.network.later(self.network.keepalive_s(KEEPALIVE_SERVER_S), self.break_server)
 
 
 class Channel:
@@ -293,7 +300,7 @@ class Channel:
         self._network, self._site, self._address = network, site, address
         self._calls: list[Connection] = []
 
-    async def __aenter__(self) -> Channel:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -401,7 +408,9 @@ class Context:
 class Server:
     """What generated code registers servicers with; serves calls one task each."""
 
-    def __init__(self, interceptor: grpc.aio.ServerInterceptor | None, on_error: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, interceptor: grpc.aio.ServerInterceptor | None, on_error: Callable[[BaseException], None]
+    ) -> None:
         self._handlers: dict[str, Any] = {}
         self._interceptor = interceptor
         self._on_error = on_error

@@ -118,6 +118,8 @@ class Witness:
         claim = self._claims.get(attempt_id)
         if claim is None or claim["host_id"] != machine.disk.meta.host_id:
             self.violated("I4", f"{attempt_id} starts on {machine.name}; claimed: {claim and claim['host_id']}")
+        if attempt_id in self._unclaimed and not self._yard.was_restored:
+            self.violated("I4", f"{attempt_id} starts on {machine.name} after it was given up")
         used = sum(each.cpu_millis for each in machine.running.values() if each.runs)
         if used > machine.cpu_millis:
             self.violated("I6", f"{machine.name} runs {used} of {machine.cpu_millis} millis of its CPUs")
@@ -243,9 +245,9 @@ class Witness:
             if ran_s < limit_s - EARLY_S:
                 self.violated("I5", f"{attempt_id} was ended for its time after {ran_s:.1f} of {limit_s} s")
         machine = self._yard.machines.get(run.machine)
-        if run.by_itself and ended.cause in (EndCause.HOST_ERROR, EndCause.START_FAILED):
-            if machine is not None and machine.damage < run.started_at:
-                self.violated("I5", f"{attempt_id} exited with {run.exit_code}; told is {ended.cause}: {ended.reason}")
+        is_whole = machine is not None and machine.damage < run.started_at
+        if run.by_itself and is_whole and ended.cause in (EndCause.HOST_ERROR, EndCause.START_FAILED):
+            self.violated("I5", f"{attempt_id} exited with {run.exit_code}; told is {ended.cause}: {ended.reason}")
         if unit.state is JobState.SUCCEEDED and ended is unit.attempts[-1] and run.exit_code not in (0, None):
             is_node_stopped = unit.is_node and not unit.leads
             if not is_node_stopped:
@@ -282,13 +284,18 @@ class Sink:
                     silent_ms = self._controller.clock().boot_ms - host.heard_boot_ms
                     told(self._controller.name, f"to {host.record.facts.name}: start {attempt.id}")
                     if silent_ms > UNHEARD_MS:
-                        text = f"{attempt.id} is given to {host.record.facts.name}, unheard for {silent_ms / 1000:.0f} s"
+                        text = (
+                            f"{attempt.id} is given to {host.record.facts.name}, unheard for {silent_ms / 1000:.0f} s"
+                        )
                         self._witness.violated("H", text)
             case SendStop() | SendRevoke():
                 word = "stop" if isinstance(command, SendStop) else "revoke"
                 told(self._controller.name, f"to {_host(world, command)}: {word} {command.attempt_id}")
             case SendAck():
-                told(self._controller.name, f"to {_host(world, command)}: ends are stored: {', '.join(command.attempt_ids)}")
+                told(
+                    self._controller.name,
+                    f"to {_host(world, command)}: ends are stored: {', '.join(command.attempt_ids)}",
+                )
             case EndSession():
                 told(self._controller.name, f"hangs up on {_host(world, command)}")
 
@@ -307,4 +314,3 @@ def _brief(changes: dict[str, bytes | None]) -> str:
     names = [key.partition("/")[2] for key in changes if key.startswith(("attempt/", "job/"))]
     what = ", ".join(f"{kind} {number}" if number > 1 else kind for kind, number in kinds.items())
     return f"{what} ({', '.join(names)})" if names else what
-

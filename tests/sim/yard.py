@@ -32,8 +32,8 @@ from .story import CHAOS_S, CONTROLLERS, CPUS, Step
 from .user import User
 from .witness import Witness
 
-REST_S = 1_500.0
-"""By then after the last fault all has to be at rest: hosts are distrusted for ten minutes at most, jobs take three."""
+REST_S = 900.0
+"""By then after the last fault all has to be at rest: hosts are distrusted for minutes, jobs take one or two."""
 POLL_S = 1.0
 """How often who waits for leadership asks: a third of all that goes on would be that question."""
 TWIN_REST_S = 10.0
@@ -86,7 +86,13 @@ class Yard:
 
     def _make_machine(self, name: str, number: int) -> Machine:
         return Machine(
-            self.loop, name, self._host_id(), CPUS[name], Random(f"{name} {self.dice.random()}"), self.witness, self.broken
+            self.loop,
+            name,
+            self._host_id(),
+            CPUS[name],
+            Random(f"{name} {self.dice.random()}"),
+            self.witness,
+            self.broken,
         )
 
     def _host_id(self) -> str:
@@ -479,5 +485,3 @@ def in_place_of_the_real(yard: Yard) -> Iterator[None]:
     finally:
         grpc.aio.insecure_channel, leadership.garbage.look_at_all, etcd_store._LEADER_POLL_S = former  # type: ignore[assignment]
         structlog.configure(**config)
-
-
