@@ -15,7 +15,6 @@ from typing import Any
 import batchyard_controller.sessions as controller_sessions
 from batchyard_agent.core import observations, reconcile
 from batchyard_agent.core.attempts import Attempt, Phase, Table
-from batchyard_agent.core.commands import Save
 from batchyard_controller import driver as controller_driver
 from batchyard_controller import leadership
 from batchyard_controller.core.reactor import apply as reactor_apply
@@ -178,14 +177,6 @@ def _unfenced_epochs() -> Patches:
     yield reconcile, "on_controller", on_controller
 
 
-def _lost_ends() -> Patches:
-    def on_exited(table: Table, event: Any, now: Any) -> Any:
-        return [command for command in real(table, event, now) if not isinstance(command, Save)]
-
-    real = observations.on_exited
-    yield observations, "on_exited", on_exited
-
-
 BUGS = {
     "A11": Bug(text="a timeout is counted by the wall clock", patches=_wall_clock),
     "B2": Bug(text="a fenced agent carries out a start that waited in a dead session", patches=_late_starts),
@@ -199,7 +190,6 @@ BUGS = {
     "blind-commits": Bug(text="a commit whose outcome is unknown counts as written", patches=_blind_commits),
     "no-fence": Bug(text="a host's attempts count as lost once it cannot be reached", patches=_no_fence),
     "forgets-requests": Bug(text="request ids are forgotten with a leader", patches=_forgets_requests),
-    "lost-ends": Bug(text="an end is told before the journal holds it", patches=_lost_ends),
     "no-tombstones": Bug(text="an acknowledged attempt is forgotten at once", patches=_no_tombstones),
     "old-epochs": Bug(text="an agent obeys a deposed leader", patches=_unfenced_epochs),
 }

@@ -19,8 +19,9 @@ from grpc.aio import AioRpcError, Metadata
 
 from batchyard_controller.store.etcd_wire.v3 import etcd_pb2 as wire
 
+from .calls import Server
 from .loop import Program
-from .network import Network, Server
+from .network import Network
 
 ADDRESS = "etcd"
 VERSION = "3.5.30"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,9 @@ def _no_garbage() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = be_silent
-        gc.collect(0)  # the youngest: all that was made meanwhile
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # that what was killed was never awaited
+            gc.collect(0)  # the youngest: all that was made meanwhile
         sys.unraisablehook = former
         if was_enabled:
             gc.enable()

@@ -31,9 +31,10 @@ from batchyard_controller.sessions import Sessions as ControllerSessions
 from batchyard_controller.store.etcd import EtcdStore
 
 from . import etcd
+from .calls import Server
 from .loop import Program
 from .machine import WALL_MS, Journal, Machine, Runtime
-from .network import Network, Server
+from .network import Network
 
 PREFIX = "/batchyard/v1/"
 YARD = "yard"

@@ -12,8 +12,8 @@ from batchyard.errors import BatchyardError, DeadlineExceededError, UnavailableE
 from batchyard.rpc_errors import error_from_rpc
 from batchyard.v1 import job_definition_pb2, job_pb2, job_pb2_grpc, resources_pb2
 
+from .calls import Channel
 from .loop import Program
-from .network import Channel
 
 if TYPE_CHECKING:
     from .yard import Yard

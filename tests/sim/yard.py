@@ -7,7 +7,7 @@ It plays a story: first things are asked and fail, then all is mended and has to
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -23,10 +23,12 @@ from batchyard_controller.store.codec import encode_touched, load_records
 from batchyard_controller.store.packing import LEADER_KEY
 from batchyard_controller.store.protocol import Put
 
+from .calls import Channel
 from .etcd import ADDRESS, Etcd, Pair
+from .faults import Faults
 from .loop import EndlessError, Program, VirtualLoop
 from .machine import WALL_MS, Machine
-from .network import Channel, Network, Site
+from .network import Network, Site
 from .programs import PREFIX, YARD, AgentProgram, ControllerProgram
 from .story import CHAOS_S, CONTROLLERS, CPUS, Step
 from .user import User
@@ -53,22 +55,20 @@ class Yard:
         self.network.resolve = self._resolve
         self.was_restored = False
         self._job_numbers = 0
-        self._down: dict[str, Callable[[], None]] = {}
-        """How each who is away or stands still comes back."""
-        self._backup: Any = None
+        self.faults = Faults(self)
         self._all: list[Any] = []
         """Everything that ever was: nothing is collected, and so finalized, before the end."""
         self.etcd = Etcd(self.network, Random(f"etcd {seed}"), PREFIX, self.witness.committed)
         self._store_settings()
-        self._etcd_up()
+        self.etcd_up()
         self.machines = {name: self._make_machine(name, n) for n, name in enumerate(CPUS)}
         self.agents: dict[str, AgentProgram] = {}
         self.controllers: dict[str, ControllerProgram | None] = dict.fromkeys(CONTROLLERS)
         self.wall_off_ms: dict[str, int] = {}
         for name in CONTROLLERS:
-            self._controller_up(name)
+            self.controller_up(name)
         for machine in self.machines.values():
-            self._agent_up(machine)
+            self.agent_up(machine)
         program = Program(self.loop, "user", self.broken)
         self.user = User(self, program, Channel(self.network, self.network.site("user", program), YARD))
 
@@ -88,14 +88,14 @@ class Yard:
         return Machine(
             self.loop,
             name,
-            self._host_id(),
+            self.new_host_id(),
             CPUS[name],
             Random(f"{name} {self.dice.random()}"),
             self.witness,
             self.broken,
         )
 
-    def _host_id(self) -> str:
+    def new_host_id(self) -> str:
         return uuid7(WALL_MS, self.dice.randbytes(10))
 
     def new_job_id(self) -> JobId:
@@ -115,13 +115,13 @@ class Yard:
 
     # Who is up ----------------------------------------------------------------
 
-    def _etcd_up(self) -> None:
+    def etcd_up(self) -> None:
         program = Program(self.loop, "etcd", self.broken)
         self.etcd.serve_by(program)
         self._etcd_site = self.network._sites[id(program)]
         self._all.append(program)
 
-    def _controller_up(self, name: str) -> None:
+    def controller_up(self, name: str) -> None:
         number = len(self._all)
         program = Program(self.loop, name, self.broken)
         dice = Random(f"{name} {number} {self.dice.random()}")
@@ -131,7 +131,7 @@ class Yard:
         self._all.append(controller)
         program.start(controller.run())
 
-    def _agent_up(self, machine: Machine, name: str = "") -> None:
+    def agent_up(self, machine: Machine, name: str = "") -> None:
         program = machine.agent = Program(self.loop, f"agent {machine.name}", self.broken)
         self.network.site(machine.name, program)
 
@@ -144,8 +144,8 @@ class Yard:
                 self.network.later(TWIN_REST_S, again)
 
         def again() -> None:
-            if machine.agent is None and not self._is_away(machine.name):
-                self._agent_up(machine, name)
+            if machine.agent is None and not self.faults.is_away(machine.name):
+                self.agent_up(machine, name)
 
         dice = Random(f"agent {machine.name} {self.dice.random()}")
         agent = AgentProgram(machine, program, dice, end, name)
@@ -177,10 +177,15 @@ class Yard:
         return bool(self.witness.violations)
 
     def _do(self, step: Step) -> None:
-        if not step.verb.startswith(("submit", "cancel", "terminate")):
-            self.witness.counts["faults"] += 1
         self.witness.told("**", str(step))
-        getattr(self, "do_" + step.verb.replace("-", "_"))(**step.args)
+        match step.verb:
+            case "submit":
+                self.user.submit(**step.args)
+            case "cancel" | "terminate":
+                self.user.stop(step.args["label"], f"{step.verb.title()}Job")
+            case _:
+                self.witness.counts["faults"] += 1
+                self.faults.befall(step)
 
     def mend(self) -> None:
         """End all faults; from now on nothing fails."""
@@ -188,8 +193,7 @@ class Yard:
         self.etcd.faults.clear()
         self.etcd.slow_s = 0.0
         self.network.heal_all()
-        for back in list(self._down.values()):
-            back()
+        self.faults.end_all()
         self.wall_off_ms.clear()
         for machine in self.machines.values():
             machine.wall_off_ms = 0
@@ -260,192 +264,6 @@ class Yard:
         except StopIteration as done:
             return done.value
         raise AssertionError("loading waits for nothing")
-
-    # What users do ------------------------------------------------------------
-
-    def do_submit(self, **job: Any) -> None:
-        self.user.submit(**job)
-
-    def do_cancel(self, label: str) -> None:
-        self.user.stop(label, "CancelJob")
-
-    def do_terminate(self, label: str) -> None:
-        self.user.stop(label, "TerminateJob")
-
-    # What fails ---------------------------------------------------------------
-
-    def _later(self, who: str, span: float, back: Callable[[], None]) -> None:
-        """Have *back* called once, after a time or when all is mended."""
-
-        def once() -> None:
-            if self._down.get(who) is once:
-                del self._down[who]
-                self.witness.told("**", f"{who} is back")
-                back()
-
-        if former := self._down.get(who):
-            former()
-        self._down[who] = once
-        self.loop.call_later(span, once)
-
-    def _is_away(self, who: str) -> bool:
-        return who in self._down
-
-    def do_kill_controller(self, who: str, span: float) -> None:
-        controller = self.controllers[who]
-        if controller is None or self._is_away(who):
-            return
-        controller.program.kill()
-        self._later(who, span, lambda: self._controller_up(who))
-
-    def do_kill_leader(self, span: float) -> None:
-        if leader := self.leader:
-            self.do_kill_controller(leader.name.partition(" ")[0], span)
-
-    def do_stop_controller(self, who: str, span: float) -> None:
-        controller = self.leader if who == "leader" else self.controllers[who]
-        if controller is None:
-            return
-        who = controller.name.partition(" ")[0]
-        if not self._is_away(who):
-            controller.program.stop()
-            self._later(who, span, controller.program.go_on)
-
-    def do_kill_agent(self, who: str, span: float) -> None:
-        machine = self.machines[who]
-        if not self._is_away(who):
-            machine.kill_agent()
-            self._later(who, span, lambda: self._agent_up(machine))
-
-    def do_stop_agent(self, who: str, span: float) -> None:
-        machine = self.machines[who]
-        if machine.agent is not None and not self._is_away(who):
-            machine.agent.stop()
-            self._later(who, span, machine.agent.go_on)
-
-    def do_power_cut(self, who: str, span: float) -> None:
-        machine = self.machines[who]
-        if not self._is_away(who):
-            machine.lose_power()
-            self._later(who, span, lambda: self._agent_up(machine))
-
-    def do_wipe(self, who: str, span: float) -> None:
-        machine = self.machines[who]
-        if not self._is_away(who):
-            machine.wipe(self._host_id())
-            self._later(who, span, lambda: self._agent_up(machine))
-
-    def do_twin(self, who: str, span: float) -> None:
-        """Start an agent on another machine, with a copy of the state folder of this one."""
-        machine, name = self.machines[who], f"twin of {who}"
-        if name in self.machines:
-            return
-        twin = self._make_twin(machine, name)
-        self._all.append(twin)
-        self._agent_up(twin, who)
-        program = twin.agent
-        assert program is not None
-        self._later(name, span, twin.lose_power)
-        self.agents.pop(name)
-
-    def _make_twin(self, machine: Machine, name: str) -> Machine:
-        dice = Random(f"{name} {self.dice.random()}")
-        twin = Machine(self.loop, name, "", machine.cpu_millis, dice, self.witness, self.broken)
-        twin.disk = machine.disk.copy()
-        return twin
-
-    def do_reclaim(self, who: str, notice: int, span: float) -> None:
-        """Take a machine away, and say so *notice* seconds before."""
-        machine = self.machines[who]
-        if machine.agent is None or self._is_away(who) or machine.reclaim_at_ms:
-            return
-        machine.reclaim_at_ms = machine.wall_ms() + notice * 1000
-        machine.agent.call(self.agents[who].announce)
-        boots = machine.boots
-
-        def take() -> None:
-            if machine.boots == boots and self.loop.time() < CHAOS_S:
-                self.witness.told("**", f"{who} is taken away")
-                if former := self._down.pop(who, None):
-                    former()
-                machine.lose_power()
-                self._later(who, span, lambda: self._agent_up(machine))
-
-        self.loop.call_later(notice, take)
-
-    def do_cut(self, a: str, b: str, way: str, span: float) -> None:
-        others = CONTROLLERS if b == "controllers" else (b,)
-        pairs = [(a, other) for other in others] if way != "back" else []
-        pairs += [(other, a) for other in others] if way != "there" else []
-        for pair in pairs:
-            self.network.cut(*pair)
-        self._later(f"the link of {a} and {b}", span, lambda: [self.network.heal(*pair) for pair in pairs])
-
-    do_cut_store = do_cut
-
-    def do_slow(self, a: str, b: str, delay: float, span: float) -> None:
-        links = [self.network.link(*pair) for other in CONTROLLERS for pair in ((a, other), (other, a))]
-
-        def set_delay(delay_s: float) -> None:
-            for link in links:
-                link.slow_s = delay_s
-
-        set_delay(delay)
-        self._later(f"the pace of {a}", span, lambda: set_delay(0.0))
-
-    def do_kill_etcd(self, span: float) -> None:
-        if self.etcd.program is not None and not self._is_away("etcd"):
-            self.etcd.program.kill()
-            self._later("etcd", span, self._etcd_up)
-
-    def do_stop_etcd(self, span: float) -> None:
-        if self.etcd.program is not None and not self._is_away("etcd"):
-            self.etcd.program.stop()
-            self._later("etcd", span, self.etcd.program.go_on)
-
-    def do_slow_etcd(self, delay: float, span: float) -> None:
-        self.etcd.slow_s = delay
-        self._later("the pace of etcd's disk", span, lambda: setattr(self.etcd, "slow_s", 0.0))
-
-    def do_commit(self, how: str) -> None:
-        self.etcd.faults.append(how)
-
-    def do_lose_lease(self) -> None:
-        self.etcd.lose_lease()
-
-    def do_clock(self, who: str, hours: float) -> None:
-        ms = int(hours * 3_600_000)
-        if who in self.machines:
-            self.machines[who].wall_off_ms += ms
-        else:
-            self.wall_off_ms[who] = ms
-            controller = self.controllers[who]
-            if controller is not None:
-                controller.wall_off_ms = ms
-
-    def do_clock_and_kill(self, who: str, hours: float, span: float) -> None:
-        self.do_clock(who, hours)
-        self.do_kill_agent(who, span)
-
-    # Restores -----------------------------------------------------------------
-
-    def do_back_up(self) -> None:
-        self._backup = self.etcd.backup()
-
-    def do_restore(self) -> None:
-        """Put the store back to what it was, with the controllers stopped, as an operator would."""
-        if self._backup is None:
-            return
-        self.was_restored = True
-        for name in CONTROLLERS:
-            if former := self._down.pop(name, None):
-                former()
-            controller = self.controllers[name]
-            assert controller is not None
-            controller.program.kill()
-        self.etcd.restore(self._backup)
-        for name in CONTROLLERS:
-            self._controller_up(name)
 
 
 def _innermost(error: BaseException) -> BaseException:
