@@ -197,6 +197,9 @@ class Yard:
         self.wall_off_ms.clear()
         for machine in self.machines.values():
             machine.wall_off_ms = 0
+            if machine.reclaim_at_ms:
+                machine.lose_power()  # now, and there is another in its place
+                self.agent_up(machine)
         for controller in self.controllers.values():
             assert controller is not None
             controller.wall_off_ms = 0
