@@ -2,7 +2,7 @@
 Planted bugs: mistakes that were made once, or nearly, put back into the programs, to see that they are found.
 
 Each is the smallest patch that brings the mistake back. Names such as B2 are those of findings in
-docs/decisions/0045. What a bug needs besides is a kind of fault that no seed draws by itself.
+docs/reliability.md. What a bug needs besides is a kind of fault that no seed draws by itself.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from batchyard_controller.store import etcd as etcd_store
 from batchyard_controller.store.protocol import UnknownOutcomeError
 
 from .loop import _PROGRAM
+from .machine import Machine
 
 Patches = Iterator[tuple[Any, str, Any]]
 
@@ -80,6 +81,7 @@ def _late_starts() -> Patches:
     real = reconcile.on_start_requested
     yield reconcile, "on_start_requested", on_start_requested
     yield Table, "is_in_touch", is_in_touch
+    yield Machine, "has_passed", lambda _: False  # the guard came later, and lets nothing start
 
 
 def _silent_hosts() -> Patches:
@@ -179,7 +181,10 @@ def _unfenced_epochs() -> Patches:
 
 BUGS = {
     "A11": Bug(text="a timeout is counted by the wall clock", patches=_wall_clock),
-    "B2": Bug(text="a fenced agent carries out a start that waited in a dead session", patches=_late_starts),
+    "B2": Bug(
+        text="a fenced agent carries out a start that waited in a dead session (its keeper lets it)",
+        patches=_late_starts,
+    ),
     "B3": Bug(text="a host that is silent keeps its session, and gets work", patches=_silent_hosts),
     "B4": Bug(text="what runs beside an empty state folder runs on", patches=_orphans),
     "B5": Bug(text="a copied state folder puts the true agent out", patches=_twins),
