@@ -302,7 +302,7 @@ def test_a_namespace_belongs_to_one_agent(yard: KubernetesYard) -> None:
 
 
 def test_a_namespace_that_is_not_there_is_named_with_the_command_that_makes_it(yard: KubernetesYard) -> None:
-    yard.start_controller()
+    yard.start_controller(speaks_for="*")
     yard.namespace = f"{yard.namespace}-not"
     agent = yard.add_kubernetes(yard.cluster.kubeconfig)
     agent.start()

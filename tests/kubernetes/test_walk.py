@@ -38,7 +38,7 @@ def yard(kubelet_cluster: Cluster, node: Node, tmp_path: Path) -> Iterator[Kuber
     namespace = kubelet_cluster.make_namespace()
     yard = KubernetesYard(tmp_path, kubelet_cluster, namespace, selector=f"kubernetes.io/hostname={node.name}")
     try:
-        yard.start_controller()
+        yard.start_controller(speaks_for="*")
         yard.agent.start()
         with yard.client() as client:
             until(lambda: yard.is_ready(client, node.name), "the node is a host")
