@@ -30,7 +30,7 @@ from batchyard.v1.job_definition_pb2 import ContainerProperties
 pytestmark = pytest.mark.timeout(240)
 
 CANARY = "canary-4f1c9d0be2"
-END_LIMIT_S = 60.0
+END_LIMIT_S = 120.0
 
 
 def asking(script: str, *, runtime: str, **secrets: str) -> ContainerProperties:
