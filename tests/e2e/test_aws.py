@@ -18,7 +18,7 @@ from tests.ports import hold_address
 
 from batchyard import Client, JobState, job_state
 
-END_LIMIT_S = 60.0
+END_LIMIT_S = 120.0
 
 pytestmark = pytest.mark.timeout(300)  # each call of the CLI is a process that takes a second or more to load
 

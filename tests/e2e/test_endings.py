@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(180)
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 TIMED_OUT = "Job attempt duration exceeded timeout"
 GRACE_S = 30
-END_LIMIT_S = 60.0
+END_LIMIT_S = 120.0
 
 RUNTIMES = [pytest.param("process"), pytest.param("docker", marks=pytest.mark.docker)]
 

@@ -41,7 +41,7 @@ from batchyard_controller.vault import add_key, drop_keys
 pytestmark = pytest.mark.timeout(240)
 
 CANARY = "canary-4f1c9d0be2"
-END_LIMIT_S = 60.0
+END_LIMIT_S = 120.0
 SECRETS = 600
 """More than are encrypted anew in one turn."""
 
