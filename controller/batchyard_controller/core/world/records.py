@@ -329,16 +329,14 @@ def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, st
     return name
 
 
-def start_attempt(
-    world: World, unit: Unit, attempt: Attempt, started_at_ms: int, image_digest: str, now: Instant
-) -> None:
+def start_attempt(world: World, unit: Unit, attempt: Attempt, at_ms: int, image_digest: str, now: Instant) -> None:
     """Keep when an attempt came to run, and of which image; and with the first one, when its array did."""
-    attempt.started_at_ms, attempt.image_digest = started_at_ms, image_digest
+    attempt.started_at_ms, attempt.image_digest = at_ms, image_digest
     name = attempt.id
     tenancy.begin(world, name, attempt, now)
     world.ledger.note(unit.group, "attempt", name)
     if unit.is_child and not unit.is_node and not unit.job.started_at_ms:
-        unit.job.started_at_ms = started_at_ms
+        unit.job.started_at_ms = at_ms
         _note_unit(world, Unit(unit.job))
 
 
