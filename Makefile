@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Batchyard alone is in it, without the tools of its development.
 USABLE := $(VENV)/.usable
+LOCK   := deploy/requirements.lock
 # Handed on to pytest: make test ARGS="-k lifecycle"
 ARGS   ?=
 # Processes that share the tests, file by file, so that what a file shares is made once; 0: one
@@ -21,7 +22,7 @@ unexport BATCHYARD_DOCKERD_FLAGS
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core sim lint types proto fmt bench build wheel-check clean
+.PHONY: help setup demo test test-core sim lint types proto fmt bench build lock release wheel-check clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -75,6 +76,16 @@ bench: $(READY) ## Measure, each number beside a baseline of the same run
 build: $(READY) ## Build the wheel into dist/
 	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --retries 10 --wheel-dir dist .
+
+lock: $(READY) ## Resolve what deploys install, with hashes, into deploy/requirements.lock
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --extra controller --extra agent --extra gateway --output-file $(LOCK).new pyproject.toml
+	(head -n 1 $(LOCK); cat $(LOCK).new) > $(LOCK).whole && mv $(LOCK).whole $(LOCK) && rm $(LOCK).new
+
+release: build ## Build the wheel, and beside it what its programs are made of (CycloneDX)
+	cp $(LOCK) dist/
+	$(BIN)/cyclonedx-py requirements $(LOCK) --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/batchyard.cdx.json
 
 wheel-check: build ## Prove that the bare wheel is a working thin client
 	bash scripts/bare-wheel.sh $(BIN)/python dist/batchyard-*.whl
