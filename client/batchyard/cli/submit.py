@@ -46,7 +46,7 @@ class _WithScripts(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the options that a script holds before those that are given, which so win."""
         found, _, _ = self.make_parser(ctx).parse_args(list(args))
-        command = found.get("command") or ()
+        command = found["command"] if isinstance(found.get("command"), tuple | list) else ()
         given = args[: len(args) - len(command)]
         if command and given[-1:] != ["--"] and (text := _script(command[0])) is not None:
             name = PurePath(command[0]).name

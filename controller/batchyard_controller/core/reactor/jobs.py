@@ -84,14 +84,16 @@ def on_job_terminated(world: World, event: JobTerminated, now: Instant, out: Out
 
 def stop_failing(world: World, now: Instant, out: Out) -> None:
     """Stop what is left of arrays of which, by what has just moved, more children have failed than they may have."""
-    moved = {
-        each.job_id
-        for each in out
-        if each.__class__ is PublishMove and each.after is JobState.FAILED and each.index is not None
-    }
+    moved = {each.job_id for each in out if each.__class__ is PublishMove and each.after is JobState.FAILED}
     for job_id in moved:
-        job = world.jobs[job_id]
-        if job.max_fails is None or job.state.is_final or job.terminate_reason or job.kind is not JobKind.ARRAY:
+        job = world.jobs.get(job_id)  # who ended long ago may be forgotten by now
+        if (
+            job is None
+            or job.max_fails is None
+            or job.state.is_final
+            or job.terminate_reason
+            or job.kind is not JobKind.ARRAY
+        ):
             continue
         failed = job.children.count(JobState.FAILED)
         if failed > job.max_fails:
