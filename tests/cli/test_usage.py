@@ -77,7 +77,7 @@ def test_what_is_summed_can_be_chosen(run: Run, yard: Yard, host: Host) -> None:
     assert tries("--since", "1h") == 0
     assert tries("--user", "nobody") == 0
     assert tries("-q", "default", "--by", "job") == 2
-    assert run("usage", "-q", "none").code == 1
+    assert run("usage", "-q", "none").code == 3
     wrong = run("usage", "--from", "yesterday")
     assert (wrong.code, "no day such as 2026-11-26" in wrong.err) == (2, True)
 
