@@ -53,6 +53,24 @@ def test_neither_does_one_that_is_found_wrong_at_a_start(yard: Yard) -> None:
     assert tick(yard, wall_ms=8 * DAY_MS, boot_ms=8 * DAY_MS) == 0
 
 
+def test_nor_does_one_that_was_behind_make_old_what_it_dated(yard: Yard) -> None:
+    """Found by the simulation: what a leader took in that was ten days behind, the next one erased at once."""
+    yard.now = Instant(wall_ms=yard.now.wall_ms + 20 * DAY_MS, boot_ms=6_000)
+    right = yard.submit()
+    yard.now = Instant(wall_ms=yard.now.wall_ms - 10 * DAY_MS, boot_ms=7_000)
+    behind = yard.submit()
+    yard.cancel(right.id)
+    yard.cancel(behind.id)
+    shelf = Shelf()
+    shelf.commit(yard.world)
+    yard.now = Instant(wall_ms=yard.now.wall_ms + 10 * DAY_MS, boot_ms=77)
+    yard.world = shelf.restore(yard.now, Retention())
+    yard.host("h1")
+    tick(yard, wall_ms=1_000, boot_ms=1_000)
+    assert {right.id, behind.id} <= yard.world.jobs.keys()
+    assert tick(yard, wall_ms=8 * DAY_MS, boot_ms=8 * DAY_MS) == 0
+
+
 def test_nor_does_it_forget_hosts() -> None:
     """With their marks; although no job is kept that could tell the date."""
     yard = Yard()

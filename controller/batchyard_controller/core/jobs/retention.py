@@ -60,10 +60,14 @@ class Calendar:
 
 
 def forgettable(ended: deque[Job], retention: Retention, now_ms: int) -> Iterator[Job]:
-    """Take out of *ended* the jobs that are too old or too many, the oldest first."""
+    """
+    Take out of *ended* the jobs that are too old or too many, the oldest first.
+
+    One that a leader with a slow clock dated is as old as those that were submitted before it, at most.
+    """
     records = 0
     while ended and records < RECORDS_PER_LOOK:
-        is_old = ended[0].ended_at_ms + retention.age_ms <= now_ms
+        is_old = max(ended[0].ended_at_ms, ended[0].not_before_ms) + retention.age_ms <= now_ms
         if not is_old and len(ended) <= retention.count:
             return
         if ended[0].size and not ended[0].children.all_final:

@@ -181,6 +181,8 @@ class Job:
         terminate_reason: Intent, not fact: set when someone asked to stop it.
         attempts: Ended tries of a single job; children keep theirs themselves.
         unmet: Whole jobs it still waits for; derived, not stored.
+        not_before_ms: It was surely submitted no earlier, whatever clock dated it: the newest date of a job up to
+            it in the order of submissions; derived, not stored.
         children: Of an array, or nodes, packed; empty of a single job.
     """
 
@@ -202,6 +204,7 @@ class Job:
     terminate_reason: str = ""
     attempts: tuple[EndedAttempt, ...] = ()
     unmet: int = 0
+    not_before_ms: int = 0
     children: Children = NO_CHILDREN
 
     def __post_init__(self) -> None:

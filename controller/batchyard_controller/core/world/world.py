@@ -95,6 +95,8 @@ class World:
     ended: deque[Job] = field(default_factory=deque)
     """Jobs that have ended and are kept, in the order of their ends."""
     last_seq: int = 0
+    newest_ms: int = 0
+    """The newest date of a job, whether or not its clock was right."""
     lines: Lines = field(init=False)
     """Every RUNNABLE unit, once."""
     shapes: dict[int, tuple[JobSpec, JobQueue | None, Shape]] = field(default_factory=dict)
@@ -154,6 +156,7 @@ class World:
         if job.request_id:
             self.requests[job.request_id] = job.id
         self.last_seq = max(self.last_seq, job.seq)
+        self.newest_ms = job.not_before_ms = max(self.newest_ms, job.created_at_ms)
         self.all_jobs.add(job)
         self.by_queue.setdefault(job.spec.queue, SubmittedJobs()).add(job)
 
