@@ -138,7 +138,11 @@ def on_start_requested(table: Table, event: StartRequested, now: Now) -> list[Co
         return [Report(attempt_id)]
     if event.session != table.session or not table.is_in_touch(now.boot_ms):
         # Left over from a session that is dead. Who is alive says it again, or has given it to another host.
-        return [Note("refused: a start that came too late", attempt_id)]
+        late: list[Command] = [Note("refused: a start that came too late", attempt_id)]
+        if event.session == table.session:
+            # It may live: a fence can be shorter than the controller's patience, which counts on what it has told.
+            late.append(CloseSession("a start came too late; the next hello says what is here"))
+        return late
     attempt = Attempt(attempt_id=attempt_id, phase=Phase.ACCEPTED, runtime=spec.runtime, spec=spec)
     table.add(attempt)
     if spec.refusal:

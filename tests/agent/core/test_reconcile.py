@@ -466,6 +466,7 @@ def test_contact_after_the_fence_does_not_save_what_should_be_dead():
 
 
 LATE = Note("refused: a start that came too late", A)
+AGAIN = CloseSession("a start came too late; the next hello says what is here")
 
 
 def test_a_start_of_a_dead_session_is_not_taken():
@@ -477,11 +478,16 @@ def test_a_start_of_a_dead_session_is_not_taken():
 
 
 def test_a_fenced_agent_takes_no_start_and_launches_nothing():
-    """A start that waited in a dead stream, read after the fence: the job runs elsewhere by now."""
+    """
+    A start that waited in a stream, read after the fence: the job runs elsewhere by now.
+
+    Where the controller still counts on this very session, as the fence is shorter than its patience,
+    nobody would say the start again: so the agent begins another. Found by the simulation.
+    """
     t = table()
     turn(t, 0, opened(0))
-    assert turn(t, 60_000, Ticked(), start()).actions == [LATE]
-    assert turn(t, 60_001, start()).actions == [LATE]
+    assert turn(t, 60_000, Ticked(), start()).actions == [LATE, AGAIN]
+    assert turn(t, 60_001, start()).actions == [LATE, AGAIN]
     assert turn(t, 90_000, opened(89_000), start()).actions == [Launch(spec())]
 
 
