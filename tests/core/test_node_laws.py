@@ -341,3 +341,19 @@ def _never_fits(job: Job) -> bool:
 TestNodes = NodesMachine.TestCase
 TestNodes.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestNodes.pytestmark = [pytest.mark.timeout(600)]
+
+
+def test_a_node_that_is_told_to_start_as_its_host_joins_ends_by_its_agents_word() -> None:
+    """Its main node's start and end come in one report. Found by the simulation: it was given up, and ran."""
+    yard = Yard()
+    yard.environment()
+    yard.queue()
+    yard.host("a")
+    job = yard.submit(container=None, nodes=nodes(2), retry=RetryStrategy(attempts=2))
+    yard.plan()
+    main, other = sorted(yard.live())
+    commands = yard.host("a", ended_report(main, exit_code=1), session=2)
+    assert [type(command) for command in commands][:2] == [SendStart, SendStop]
+    assert set(yard.live()) == {other}, "it may run by now"
+    yard.ended(other, 143, EndCause.STOPPED)
+    assert yard.state(job.id) is JobState.RUNNABLE

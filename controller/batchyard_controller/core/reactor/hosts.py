@@ -7,7 +7,7 @@ from typing import assert_never
 
 from batchyard.states import EndCause
 from batchyard_controller.core import limits
-from batchyard_controller.core.commands import EndSession, SendStop
+from batchyard_controller.core.commands import EndSession, SendStart, SendStop
 from batchyard_controller.core.events import (
     HostHeard,
     HostJoined,
@@ -57,7 +57,10 @@ def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out)
     if not is_rebooted:
         # Claimed and stored, but the message was lost with a leader or a connection.
         out += starts(world, (attempt for attempt in unsaid if attempt.started_at_ms == 0))
+    told = {attempt.id for command in out if isinstance(command, SendStart) for attempt in command.attempts}
     for attempt in unsaid:
+        if attempt.id in told and not is_rebooted:
+            continue  # just now, perhaps as its main node's start and end came in one report: its agent answers
         if is_rebooted or attempt.started_at_ms:
             # It ran here, or may have, and the same agent's journal knows nothing of it.
             end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
