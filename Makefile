@@ -18,7 +18,7 @@ TYPED  := client controller agent gateway examples bench tests/conftest.py tests
 unexport BATCHYARD_DOCKERD_FLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core lint types proto fmt bench build wheel-check clean
+.PHONY: help setup demo test test-core sim lint types proto fmt bench build wheel-check clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ test: $(READY) ## All tests, with real etcd, Docker and Kubernetes where they ma
 
 test-core: $(READY) ## The pure tests only; seconds
 	$(BIN)/pytest tests/core tests/scenarios tests/agent/core $(ARGS)
+
+sim: $(READY) ## Simulate a yard with faults: SEED=7 tells one, SEEDS=2000 counts many, BUGS=1 plants bugs (docs/reliability.md)
+	@PYTHONHASHSEED=0 $(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(BUG),--bug $(BUG)) $(if $(BUGS),--bugs) $(ARGS)
 
 lint: $(READY) ## Style, import rules, types, contract, fresh stubs
 	$(BIN)/ruff check .

@@ -1,0 +1,190 @@
+"""The ends of calls as grpc.aio has them: channels, streams, servers and their contexts, over such a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Self
+
+import grpc
+from grpc.aio import AbortError, AioRpcError, Metadata
+
+from .network import Connection, Network, Site
+
+
+class Channel:
+    """What ``grpc.aio.insecure_channel`` gives."""
+
+    def __init__(self, network: Network, site: Site, address: str) -> None:
+        self._network, self._site, self._address = network, site, address
+        self._calls: list[Connection] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        for call in self._calls:
+            call.cancel()
+        self._calls.clear()
+
+    def _begin(self, path: str) -> Connection:
+        self._calls = [call for call in self._calls if call.status is None]
+        call = Connection(self._network, self._site, self._address, path)
+        self._calls.append(call)
+        return call
+
+    def unary_unary(self, path: str, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
+        async def call(request: Any, timeout: float | None = None, metadata: Any = None) -> Any:
+            connection = self._begin(path)
+            connection.send_up("message", request_serializer(request))
+            try:
+                async with asyncio.timeout(timeout):
+                    answer = await connection.read()
+            except TimeoutError:
+                raise AioRpcError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, Metadata(), Metadata(), "Deadline Exceeded"
+                ) from None
+            finally:
+                connection.cancel()
+            return response_deserializer(answer)
+
+        return call
+
+    def stream_stream(self, path: str, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
+        def call(requests: Any = None, timeout: float | None = None, metadata: Any = None) -> StreamCall:
+            stream = StreamCall(self._begin(path), request_serializer, response_deserializer, timeout)
+            if requests is not None:
+                stream.send_all(requests)
+            return stream
+
+        return call
+
+    def unary_stream(self, path: str, *_: Any, **__: Any) -> Any:
+        """Give nothing: nobody here watches or reads logs."""
+
+    stream_unary = unary_stream
+
+
+class StreamCall:
+    """A call of two streams, as grpc.aio's."""
+
+    def __init__(self, connection: Connection, serialize: Any, deserialize: Any, timeout: float | None) -> None:
+        self._connection = connection
+        self._serialize, self._deserialize = serialize, deserialize
+        self._timeout = timeout
+
+    def send_all(self, requests: Any) -> None:
+        for request in requests:
+            self._connection.send_up("message", self._serialize(request))
+        self._connection.send_up("closed")
+
+    async def read(self) -> Any:
+        answer = await self._connection.read()
+        return grpc.aio.EOF if answer is None else self._deserialize(answer)
+
+    async def write(self, message: Any) -> None:
+        if self._connection.status is not None:
+            self._connection.raise_status()
+            raise asyncio.InvalidStateError("RPC already finished.")
+        self._connection.send_up("message", self._serialize(message))
+
+    async def __aiter__(self) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout):
+                while (answer := await self._connection.read()) is not None:
+                    yield self._deserialize(answer)
+        except TimeoutError:
+            raise AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, Metadata(), Metadata(), "Deadline Exceeded") from None
+        finally:
+            self._connection.cancel()
+
+    async def code(self) -> grpc.StatusCode:
+        while self._connection.status is None:
+            await self._connection.read()
+        return self._connection.status[0]
+
+    async def details(self) -> str:
+        await self.code()
+        assert self._connection.status is not None
+        return self._connection.status[1]
+
+    def cancel(self) -> None:
+        self._connection.cancel()
+
+
+class Context:
+    """As much of a servicer's context as ours ask for."""
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> None:
+        error = AbortError(details)
+        error.status = (code, details, tuple(trailing_metadata))  # type: ignore[attr-defined]
+        raise error
+
+
+class Server:
+    """What generated code registers servicers with; serves calls one task each."""
+
+    def __init__(
+        self, interceptor: grpc.aio.ServerInterceptor | None, on_error: Callable[[BaseException], None]
+    ) -> None:
+        self._handlers: dict[str, Any] = {}
+        self._interceptor = interceptor
+        self._on_error = on_error
+
+    def add_generic_rpc_handlers(self, _: object) -> None:
+        """Do nothing: the same come by the other call."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        self._handlers.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
+
+    def add(self, path: str, handler: Any) -> None:
+        self._handlers[path] = handler
+
+    async def serve(self, connection: Connection) -> None:
+        """Answer one call."""
+        try:
+            await self._answer(connection, await self._find(connection.path))
+            status = (grpc.StatusCode.OK, "", None)
+        except AbortError as error:
+            status = error.status  # type: ignore[attr-defined]
+        except AioRpcError as error:
+            status = (error.code(), error.details(), None)
+        except Exception as error:  # noqa: BLE001  # as a real server; the world notes it
+            self._on_error(error)
+            status = (grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}", None)
+        connection.send_down("status", status)
+        connection.leave_server()
+
+    async def _find(self, path: str) -> Any:
+        handler = self._handlers[path]
+        if self._interceptor is None:
+            return handler
+
+        async def found(_: object) -> Any:
+            return handler
+
+        return await self._interceptor.intercept_service(found, SimpleNamespace(method=path))
+
+    async def _answer(self, connection: Connection, handler: Any) -> None:
+        requests, context = connection.requests, Context()
+        assert requests is not None
+        if handler.unary_unary is not None:
+            request = handler.request_deserializer(await requests.get())
+            answer = await handler.unary_unary(request, context)
+            connection.send_down("message", handler.response_serializer(answer))
+            return
+
+        async def read() -> Any:
+            while (request := await requests.get()) is not None:
+                yield handler.request_deserializer(request)
+
+        answers = handler.stream_stream(read(), context)
+        try:
+            async for answer in answers:
+                connection.send_down("message", handler.response_serializer(answer))
+        finally:
+            await answers.aclose()

@@ -1,0 +1,236 @@
+"""
+A model of etcd for the real client: keys with revisions, transactions, leases; and its faults.
+
+It says no more than the store asks: ranges at a revision, transactions that compare create
+revisions, leases with keys on them. Its data are durable, its leases begin anew when it was away
+(as after an election of etcd's own). Law: a transaction takes effect as a whole at one revision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import grpc
+from grpc.aio import AioRpcError, Metadata
+
+from batchyard_controller.store.etcd_wire.v3 import etcd_pb2 as wire
+
+from .calls import Server
+from .loop import Program
+from .network import Network
+
+ADDRESS = "etcd"
+VERSION = "3.5.30"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One key's value, when it was made and the lease that it hangs on."""
+
+    value: bytes
+    create_revision: int
+    lease: int
+
+
+@dataclass(slots=True)
+class Lease:
+    ttl_s: float
+    ends_at: float
+    keys: set[bytes] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one transaction changed: values by key, None for what was deleted."""
+
+    revision: int
+    compared: int | None
+    changes: dict[str, bytes | None]
+    leader_revision: int
+    """The leader's key's create revision at that moment; 0: there is none."""
+
+
+class Etcd:
+    """The data, and the program that serves them."""
+
+    def __init__(self, network: Network, dice: Random, prefix: str, on_commit: Callable[[Commit], None]) -> None:
+        self.pairs: dict[bytes, Pair] = {}
+        self.revision = 1
+        self.slow_s = 0.0
+        self.faults: list[str] = []
+        """What befalls the next transactions that write records: ``unsaid``, ``undone``, ``late``, ``full``."""
+        self._network, self._dice, self._loop = network, dice, network.loop
+        self._prefix = prefix.encode()
+        self._on_commit = on_commit
+        self._leases: dict[int, Lease] = {}
+        self._lease_ids = 0
+        self._pinned: dict[int, dict[bytes, Pair]] = {}
+        self.program: Program | None = None
+
+    def serve_by(self, program: Program) -> None:
+        """Let *program* be the server from now on."""
+        self.program = program
+        server = Server(None, lambda error: self._loop.call_exception_handler({"exception": error}))
+        for path, answer, kind in (
+            ("KV/Range", self._range, wire.RangeRequest),
+            ("KV/Txn", self._txn, wire.TxnRequest),
+            ("Lease/LeaseGrant", self._grant, wire.LeaseGrantRequest),
+            ("Lease/LeaseRevoke", self._revoke, wire.LeaseRevokeRequest),
+            ("Maintenance/Status", self._status, wire.StatusRequest),
+        ):
+            handler = grpc.unary_unary_rpc_method_handler(answer, kind.FromString, _bytes)
+            server.add(f"/etcdserverpb.{path}", handler)
+        keep = grpc.stream_stream_rpc_method_handler(self._keep_alive, wire.LeaseKeepAliveRequest.FromString, _bytes)
+        server.add("/etcdserverpb.Lease/LeaseKeepAlive", keep)
+        self._network.site(ADDRESS, program).server = server
+        for lease in self._leases.values():
+            lease.ends_at = self._loop.time() + lease.ttl_s
+        program.start(self._run_leases())
+
+    # Faults -------------------------------------------------------------------
+
+    def lose_lease(self) -> None:
+        """Revoke the leader's lease, as an etcd leader with a slow disk once did (etcd issue 15247)."""
+        for lease_id in list(self._leases):
+            self._end_lease(lease_id)
+
+    def backup(self) -> tuple[dict[bytes, Pair], int]:
+        return dict(self.pairs), self.revision
+
+    def restore(self, backup: tuple[dict[bytes, Pair], int]) -> None:
+        """Go back to what a backup holds, revisions too; leases are not in it."""
+        pairs, self.revision = backup
+        self.pairs = {key: pair for key, pair in pairs.items() if not pair.lease}
+        self._leases.clear()
+
+    # Calls --------------------------------------------------------------------
+
+    async def _status(self, request: wire.StatusRequest, _: object) -> wire.StatusResponse:
+        return wire.StatusResponse(version=VERSION)
+
+    async def _range(self, request: wire.RangeRequest, _: object) -> wire.RangeResponse:
+        await self._work()
+        pairs = self._pinned.get(request.revision, self.pairs)
+        if request.range_end:
+            keys = sorted(key for key in pairs if request.key <= key < request.range_end)
+        else:
+            keys = [request.key] if request.key in pairs else []
+        limit = request.limit or len(keys)
+        if len(keys) > limit and not request.revision:
+            self._pinned[self.revision] = dict(self.pairs)
+        answer = wire.RangeResponse(more=len(keys) > limit)
+        answer.header.revision = request.revision or self.revision
+        for key in keys[:limit]:
+            pair = pairs[key]
+            answer.kvs.add(
+                key=key,
+                value=pair.value,
+                create_revision=pair.create_revision,
+                lease=pair.lease,
+            )
+        return answer
+
+    async def _txn(self, request: wire.TxnRequest, _: object) -> wire.TxnResponse:
+        fault = self.faults.pop(0) if self.faults and self._writes_records(request) else ""
+        if fault == "full":
+            raise _error(grpc.StatusCode.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded")
+        if fault == "undone":
+            await asyncio.sleep(3600)
+        if fault == "late":
+            # The client gives up meanwhile, and so cancels this: it is carried out all the same.
+            assert self.program is not None
+            self._loop.call_later(self._dice.uniform(3, 12), self._apply, request, context=self.program._context)
+            await asyncio.sleep(3600)
+        await self._work()
+        succeeded = self._apply(request)
+        if fault == "unsaid":
+            await asyncio.sleep(3600)
+        return wire.TxnResponse(succeeded=succeeded)
+
+    def _writes_records(self, request: wire.TxnRequest) -> bool:
+        return any(each.request_put.key != self._prefix + b"leader" for each in request.success)
+
+    def _apply(self, request: wire.TxnRequest) -> bool:
+        compared = None
+        for compare in request.compare:
+            assert compare.target == wire.COMPARE_TARGET_CREATE_REVISION
+            pair = self.pairs.get(compare.key)
+            if (pair.create_revision if pair is not None else 0) != compare.create_revision:
+                return False
+            compared = compare.create_revision
+        leader = self.pairs.get(self._prefix + b"leader")
+        changes: dict[str, bytes | None] = {}
+        if request.success:
+            self.revision += 1
+        for op in request.success:
+            if op.HasField("request_put"):
+                put = op.request_put
+                self._put(put.key, put.value, put.lease)
+                changes[self._name(put.key)] = put.value
+            else:
+                self.pairs.pop(op.request_delete_range.key, None)
+                changes[self._name(op.request_delete_range.key)] = None
+        revision = leader.create_revision if leader is not None else 0
+        self._on_commit(Commit(self.revision, compared, changes, revision))
+        return True
+
+    def _name(self, key: bytes) -> str:
+        return key.removeprefix(self._prefix).decode()
+
+    def _put(self, key: bytes, value: bytes, lease: int) -> None:
+        former = self.pairs.get(key)
+        created = former.create_revision if former is not None else self.revision
+        self.pairs[key] = Pair(value, created, lease)
+        if lease and lease in self._leases:
+            self._leases[lease].keys.add(key)
+
+    async def _grant(self, request: wire.LeaseGrantRequest, _: object) -> wire.LeaseGrantResponse:
+        await self._work()
+        self._lease_ids += 1
+        self._leases[self._lease_ids] = Lease(request.ttl, self._loop.time() + request.ttl)
+        return wire.LeaseGrantResponse(id=self._lease_ids, ttl=request.ttl)
+
+    async def _revoke(self, request: wire.LeaseRevokeRequest, _: object) -> wire.LeaseRevokeResponse:
+        await self._work()
+        if request.id not in self._leases:
+            raise _error(grpc.StatusCode.NOT_FOUND, "etcdserver: requested lease not found")
+        self._end_lease(request.id)
+        return wire.LeaseRevokeResponse()
+
+    async def _keep_alive(self, requests: Any, _: object) -> Any:
+        async for request in requests:
+            await self._work()
+            lease = self._leases.get(request.id)
+            if lease is not None:
+                lease.ends_at = self._loop.time() + lease.ttl_s
+            yield wire.LeaseKeepAliveResponse(id=request.id, ttl=int(lease.ttl_s) if lease is not None else 0)
+
+    async def _work(self) -> None:
+        await asyncio.sleep(self._dice.uniform(0.0005, 0.004) + self._dice.random() * self.slow_s)
+
+    async def _run_leases(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            for lease_id in [lease_id for lease_id, lease in self._leases.items() if lease.ends_at < self._loop.time()]:
+                self._end_lease(lease_id)
+
+    def _end_lease(self, lease_id: int) -> None:
+        lease = self._leases.pop(lease_id)
+        gone = [key for key in sorted(lease.keys) if key in self.pairs and self.pairs[key].lease == lease_id]
+        if gone:
+            self.revision += 1
+        for key in gone:
+            del self.pairs[key]
+
+
+def _bytes(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def _error(code: grpc.StatusCode, text: str) -> AioRpcError:
+    return AioRpcError(code, Metadata(), Metadata(), text)

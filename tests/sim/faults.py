@@ -1,0 +1,208 @@
+"""What fails in a yard: programs, machines, links, clocks and the store, for a while each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from .machine import Machine
+from .story import CHAOS_S, CONTROLLERS, Step
+
+if TYPE_CHECKING:
+    from .yard import Yard
+
+
+class Faults:
+    """Of one yard; each is called as the story's verb."""
+
+    def __init__(self, yard: Yard) -> None:
+        self._yard = yard
+        self._down: dict[str, Callable[[], None]] = {}
+        """How each who is away or stands still comes back."""
+        self._backup: Any = None
+        self._acknowledged: dict[str, str] = {}
+
+    def befall(self, step: Step) -> None:
+        """Carry out one step."""
+        getattr(self, step.verb.replace("-", "_"))(**step.args)
+
+    def end_all(self) -> None:
+        """Bring everything back."""
+        for back in list(self._down.values()):
+            back()
+
+    def _later(self, who: str, span: float, back: Callable[[], None]) -> None:
+        """Have *back* called once, after a time or when all is mended."""
+
+        def once() -> None:
+            if self._down.get(who) is once:
+                del self._down[who]
+                self._yard.witness.told("**", f"{who} is back")
+                back()
+
+        if former := self._down.get(who):
+            former()
+        self._down[who] = once
+        self._yard.loop.call_later(span, once)
+
+    def is_away(self, who: str) -> bool:
+        return who in self._down
+
+    def kill_controller(self, who: str, span: float) -> None:
+        controller = self._yard.controllers[who]
+        if controller is None or self.is_away(who):
+            return
+        controller.program.kill()
+        self._later(who, span, lambda: self._yard.controller_up(who))
+
+    def kill_leader(self, span: float) -> None:
+        if leader := self._yard.leader:
+            self.kill_controller(leader.name.partition(" ")[0], span)
+
+    def stop_controller(self, who: str, span: float) -> None:
+        controller = self._yard.leader if who == "leader" else self._yard.controllers[who]
+        if controller is None:
+            return
+        who = controller.name.partition(" ")[0]
+        if not self.is_away(who):
+            controller.program.stop()
+            self._later(who, span, controller.program.go_on)
+
+    def kill_agent(self, who: str, span: float) -> None:
+        machine = self._yard.machines[who]
+        if not self.is_away(who):
+            machine.kill_agent()
+            self._later(who, span, lambda: self._yard.agent_up(machine))
+
+    def stop_agent(self, who: str, span: float) -> None:
+        machine = self._yard.machines[who]
+        if machine.agent is not None and not self.is_away(who):
+            machine.agent.stop()
+            self._later(who, span, machine.agent.go_on)
+
+    def power_cut(self, who: str, span: float) -> None:
+        machine = self._yard.machines[who]
+        if not self.is_away(who):
+            machine.lose_power()
+            self._later(who, span, lambda: self._yard.agent_up(machine))
+
+    def wipe(self, who: str, span: float) -> None:
+        machine = self._yard.machines[who]
+        if not self.is_away(who):
+            machine.wipe(self._yard.new_host_id())
+            self._later(who, span, lambda: self._yard.agent_up(machine))
+
+    def twin(self, who: str, span: float) -> None:
+        """Start an agent on another machine, with a copy of the state folder of this one."""
+        machine, name = self._yard.machines[who], f"twin of {who}"
+        if name in self._yard.machines:
+            return
+        twin = self._make_twin(machine, name)
+        self._yard._all.append(twin)
+        self._yard.agent_up(twin, who)
+        program = twin.agent
+        assert program is not None
+        self._later(name, span, twin.lose_power)
+        self._yard.agents.pop(name)
+
+    def _make_twin(self, machine: Machine, name: str) -> Machine:
+        dice = Random(f"{name} {self._yard.dice.random()}")
+        twin = Machine(self._yard.loop, name, "", machine.cpu_millis, dice, self._yard.witness, self._yard.broken)
+        twin.disk = machine.disk.copy()
+        return twin
+
+    def reclaim(self, who: str, notice: int, span: float) -> None:
+        """Take a machine away, and say so *notice* seconds before."""
+        machine = self._yard.machines[who]
+        if machine.agent is None or self.is_away(who) or machine.reclaim_at_ms:
+            return
+        machine.reclaim_at_ms = machine.wall_ms() + notice * 1000
+        machine.agent.call(self._yard.agents[who].announce)
+        boots = machine.boots
+
+        def take() -> None:
+            if machine.boots == boots and self._yard.loop.time() < CHAOS_S:
+                self._yard.witness.told("**", f"{who} is taken away")
+                if former := self._down.pop(who, None):
+                    former()
+                machine.lose_power()
+                self._later(who, span, lambda: self._yard.agent_up(machine))
+
+        self._yard.loop.call_later(notice, take)
+
+    def cut(self, a: str, b: str, way: str, span: float) -> None:
+        others = CONTROLLERS if b == "controllers" else (b,)
+        pairs = [(a, other) for other in others] if way != "back" else []
+        pairs += [(other, a) for other in others] if way != "there" else []
+        for pair in pairs:
+            self._yard.network.cut(*pair)
+        self._later(f"the link of {a} and {b}", span, lambda: [self._yard.network.heal(*pair) for pair in pairs])
+
+    cut_store = cut
+
+    def slow(self, a: str, b: str, delay: float, span: float) -> None:
+        links = [self._yard.network.link(*pair) for other in CONTROLLERS for pair in ((a, other), (other, a))]
+
+        def set_delay(delay_s: float) -> None:
+            for link in links:
+                link.slow_s = delay_s
+
+        set_delay(delay)
+        self._later(f"the pace of {a}", span, lambda: set_delay(0.0))
+
+    def kill_etcd(self, span: float) -> None:
+        if self._yard.etcd.program is not None and not self.is_away("etcd"):
+            self._yard.etcd.program.kill()
+            self._later("etcd", span, self._yard.etcd_up)
+
+    def stop_etcd(self, span: float) -> None:
+        if self._yard.etcd.program is not None and not self.is_away("etcd"):
+            self._yard.etcd.program.stop()
+            self._later("etcd", span, self._yard.etcd.program.go_on)
+
+    def slow_etcd(self, delay: float, span: float) -> None:
+        self._yard.etcd.slow_s = delay
+        self._later("the pace of etcd's disk", span, lambda: setattr(self._yard.etcd, "slow_s", 0.0))
+
+    def commit(self, how: str) -> None:
+        self._yard.etcd.faults.append(how)
+
+    def lose_lease(self) -> None:
+        self._yard.etcd.lose_lease()
+
+    def clock(self, who: str, hours: float) -> None:
+        ms = int(hours * 3_600_000)
+        if who in self._yard.machines:
+            self._yard.machines[who].wall_off_ms += ms
+        else:
+            self._yard.wall_off_ms[who] = ms
+            controller = self._yard.controllers[who]
+            if controller is not None:
+                controller.wall_off_ms = ms
+
+    def clock_and_kill(self, who: str, hours: float, span: float) -> None:
+        self.clock(who, hours)
+        self.kill_agent(who, span)
+
+    # Restores -----------------------------------------------------------------
+
+    def back_up(self) -> None:
+        self._backup = self._yard.etcd.backup()
+        self._acknowledged = dict(self._yard.witness.acknowledged)
+
+    def restore(self) -> None:
+        """Put the store back to what it was, with the controllers stopped, as an operator would."""
+        if self._backup is None:
+            return
+        self._yard.was_restored = True
+        self._yard.witness.acknowledged = dict(self._acknowledged)
+        for name in CONTROLLERS:
+            if former := self._down.pop(name, None):
+                former()
+            controller = self._yard.controllers[name]
+            assert controller is not None
+            controller.program.kill()
+        self._yard.etcd.restore(self._backup)
+        for name in CONTROLLERS:
+            self._yard.controller_up(name)

@@ -1,0 +1,176 @@
+"""
+The real programs, put together as ``app.py`` of each does it, for machines and networks of this world.
+
+Controller: ``lead``, driver, sessions, services, the etcd store and its client. Agent: driver, core,
+sessions. What ``app.py`` itself adds (signals, files, threads, sockets) is not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from batchyard.ids import AttemptId
+from batchyard.v1 import agent_pb2_grpc, host_pb2, job_pb2_grpc, resources_pb2
+from batchyard_agent.app import GUARD_LAG_MS
+from batchyard_agent.books import SYNC_S
+from batchyard_agent.core.attempts import Table
+from batchyard_agent.core.events import HostChanged, HostReclaimed, Recovered
+from batchyard_agent.driver import Driver
+from batchyard_agent.session import Identity, Sessions, TwinError
+from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.values import Instant
+from batchyard_controller.leadership import Leadership, lead
+from batchyard_controller.metrics import Metrics
+from batchyard_controller.services.errors import ErrorInterceptor
+from batchyard_controller.services.jobs import Jobs
+from batchyard_controller.sessions import Sessions as ControllerSessions
+from batchyard_controller.store.etcd import EtcdStore
+
+from . import etcd
+from .calls import Server
+from .loop import Program
+from .machine import WALL_MS, Journal, Machine, Runtime
+from .network import Network
+
+PREFIX = "/batchyard/v1/"
+YARD = "yard"
+"""The address of whichever controller leads, as a load balancer that asks for health finds it."""
+FENCE_MS = 30_000
+"""The shortest that may be set (FENCE_S_MIN): more happens in a minute."""
+
+
+class LogPlaces:
+    """Where logs would be."""
+
+    bytes_max = 1 << 20
+
+    def path(self, attempt_id: AttemptId, part: str = "") -> Path:
+        return Path("/logs") / attempt_id / (part or "log")
+
+
+class HostView:
+    """What an agent tells of its machine."""
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self._machine, self._name = machine, name
+        self._facts = self._make()
+
+    def _make(self) -> host_pb2.HostFacts:
+        machine = self._machine
+        return host_pb2.HostFacts(
+            name=self._name,
+            boot_id=machine.boot_id,
+            agent_version="simulated",
+            capacity=resources_pb2.Resources(cpu_millis=machine.cpu_millis, memory_mib=8192, disk_mib=10_000),
+            runtimes=["process"],
+            operating_system="Linux",
+            cpu_architecture="X86_64",
+            address=machine.name,
+            reclaimed_at_ms=machine.reclaim_at_ms,
+        )
+
+    def facts(self) -> host_pb2.HostFacts:
+        if self._facts.reclaimed_at_ms != self._machine.reclaim_at_ms:
+            self._facts = self._make()
+        return self._facts
+
+    async def read_usage(self) -> host_pb2.HostUsage:
+        return host_pb2.HostUsage(cpu_percent=5, wall_ms=self._machine.wall_ms())
+
+
+class AgentProgram:
+    """One run of an agent on a machine."""
+
+    def __init__(
+        self, machine: Machine, program: Program, dice: Random, on_end: Callable[[], None], name: str = ""
+    ) -> None:
+        self.machine, self.program = machine, program
+        self._on_end = on_end
+        disk = machine.disk
+        self.table = Table(meta=disk.meta, launch_limits={"process": 8}, contact_saved_ms=disk.meta.contact_ms)
+        for attempt in sorted(disk.rows.values(), key=lambda each: each.done_at_ms):
+            self.table.restore(attempt)
+        self.journal = Journal(disk, dice)
+        self.driver = Driver(table=self.table, journal=self.journal, read_now=machine.now, look=self._tell_guard)  # type: ignore[arg-type]
+        self.host = HostView(machine, name or machine.name)
+        self._dice = dice
+
+    async def run(self) -> None:
+        machine = self.machine
+        runtime = machine.runtime = Runtime(machine, self.program)
+        await runtime.open(self.driver.observe)
+        held = tuple(("process", AttemptId(attempt_id)) for attempt_id in await runtime.launched())
+        self.driver.runtimes["process"] = runtime
+        self.driver.observe(HostChanged(runtimes=frozenset({"process"}), gpu_uuids=frozenset()))
+        self.driver.observe(Recovered(boot_id=machine.boot_id, held=held))
+        if machine.reclaim_at_ms:
+            self.announce()
+        sessions = Sessions(
+            target=YARD,
+            driver=self.driver,
+            logs=LogPlaces(),  # type: ignore[arg-type]
+            host=self.host,
+            read_now=machine.now,
+            dice=self._dice.random,
+            identity=Identity(nonce=f"{self._dice.getrandbits(128):032x}", machine_id=machine.name),
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in (self.driver.run(), sessions.run(), self._run_syncs()):
+                    group.create_task(part)
+        except* TwinError:
+            self._on_end()
+
+    async def _run_syncs(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_S)
+            await self.journal.sync()
+
+    def announce(self) -> None:
+        """Tell that the machine is taken away, as ``Agent._announce`` does."""
+        now, at_ms = self.machine.now(), self.machine.reclaim_at_ms
+        self.driver.observe(HostReclaimed(at_ms=now.boot_ms + at_ms - now.wall_ms))
+
+    def _tell_guard(self, table: Table) -> None:
+        meta = table.meta
+        if meta.contact_ms is not None:
+            self.machine.guard(meta.contact_ms + meta.fence_ms + GUARD_LAG_MS if meta.fence_ms > 0 else 0)
+
+
+class ControllerProgram:
+    """One run of a controller."""
+
+    def __init__(self, name: str, program: Program, network: Network, world: Any, dice: Random) -> None:
+        self.name, self.program = name, program
+        self.wall_off_ms = 0
+        self.leadership = Leadership()
+        self.sessions = ControllerSessions(self.leadership, None, FENCE_MS)  # type: ignore[arg-type]
+        self._world, self._dice = world, dice
+        server = Server(ErrorInterceptor(), lambda error: world.broken(name, error))
+        jobs = Jobs(self.leadership, self.sessions, world.new_job_id, lambda: self.clock().wall_ms)
+        agent_pb2_grpc.add_AgentServiceServicer_to_server(self.sessions, server)
+        job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
+        self.site = network.site(name.partition(" ")[0], program)
+        self.site.server = server
+
+    def clock(self) -> Instant:
+        time_ms = int(self._world.loop.time() * 1000)
+        return Instant(wall_ms=WALL_MS + time_ms + self.wall_off_ms, boot_ms=time_ms + 1_000_000)
+
+    async def run(self) -> None:
+        store = EtcdStore([etcd.ADDRESS], prefix=PREFIX)
+        await lead(
+            store,
+            self.name,
+            self.leadership,
+            lambda epoch: self._world.witness.sink(self, epoch, self.sessions.open_term(epoch)),
+            self.clock,
+            Metrics(),
+            Retention(),
+            None,
+            FENCE_MS,
+        )

@@ -1,0 +1,116 @@
+"""One user, who asks again until there is an answer, as the SDK has it, and now and then looks how jobs are."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from grpc.aio import AioRpcError
+
+from batchyard.errors import BatchyardError, DeadlineExceededError, UnavailableError
+from batchyard.rpc_errors import error_from_rpc
+from batchyard.v1 import job_definition_pb2, job_pb2, job_pb2_grpc, resources_pb2
+
+from .calls import Channel
+from .loop import Program
+
+if TYPE_CHECKING:
+    from .yard import Yard
+
+TIMEOUT_S = 5.0
+LOOK_S = 12.0
+
+
+class User:
+    """Whoever submits."""
+
+    def __init__(self, yard: Yard, program: Program, channel: Channel) -> None:
+        self.program = program
+        self.waits_for: set[str] = set()
+        self._yard = yard
+        self._dice = Random(f"user {yard.dice.random()}")
+        self._stub = job_pb2_grpc.JobServiceStub(channel)  # type: ignore[no-untyped-call]
+        program.start(self._look())
+
+    def submit(self, label: str, **job: Any) -> None:
+        self.waits_for.add(label)
+        self.program.start(self._submit(label, job))
+
+    def stop(self, label: str, how: str) -> None:
+        self.waits_for.add(f"{how} {label}")
+        self.program.start(self._stop(label, how))
+
+    async def _submit(self, label: str, job: dict[str, Any]) -> None:
+        known = self._yard.witness.acknowledged
+        request = request_of(label, job, [known[other] for other in job.get("after", ()) if other in known])
+        answer = await self._until_answered(f"submit {label}", self._stub.SubmitJob, request)
+        if answer is not None:
+            self._yard.witness.submitted(label, answer.job_id)
+        self.waits_for.discard(label)
+
+    async def _stop(self, label: str, how: str) -> None:
+        job_id = self._yard.witness.acknowledged.get(label)
+        if job_id is not None:
+            kind = {"CancelJob": job_pb2.CancelJobRequest, "TerminateJob": job_pb2.TerminateJobRequest}[how]
+            request = kind(job_id=job_id, reason="no longer wanted")
+            await self._until_answered(f"{how} {label}", getattr(self._stub, how), request)
+        self.waits_for.discard(f"{how} {label}")
+
+    async def _until_answered(self, what: str, call: Any, request: Any) -> Any:
+        while True:
+            try:
+                return await call(request, timeout=TIMEOUT_S)
+            except AioRpcError as error:
+                why = error_from_rpc(error, "yard")
+            if not isinstance(why, UnavailableError | DeadlineExceededError):
+                self._refused(what, why)
+                return None
+            await asyncio.sleep(self._dice.uniform(0.3, 3.0))
+
+    def _refused(self, what: str, why: BatchyardError) -> None:
+        self._yard.witness.told("user", f"{what} is refused: {why}")
+        if not self._yard.was_restored and type(why).__name__ not in ("NotFoundError", "FailedPreconditionError"):
+            self._yard.broken("user", why)
+
+    async def _look(self) -> None:
+        """Look at jobs one by one, whose submission was acknowledged before."""
+        while True:
+            await asyncio.sleep(self._dice.uniform(0.2, 1.5) * LOOK_S)
+            known = self._yard.witness.acknowledged
+            if not known:
+                continue
+            label = self._dice.choice(sorted(known))
+            try:
+                request = job_pb2.DescribeJobsRequest(job_ids=[known[label]])
+                answer = await self._stub.DescribeJobs(request, timeout=TIMEOUT_S)
+            except AioRpcError:
+                continue
+            self._yard.witness.described(label, answer.jobs[0] if answer.jobs else None)
+
+
+def request_of(label: str, job: dict[str, Any], after: list[str]) -> job_pb2.SubmitJobRequest:
+    """Write what a story's job asks."""
+    container = job_definition_pb2.ContainerProperties(
+        command=["work", str(job["duration"]), str(job["exit"]), job["manners"]],
+        resources=resources_pb2.Resources(cpu_millis=job["cpu"], memory_mib=100),
+    )
+    request = job_pb2.SubmitJobRequest(
+        name=label,
+        queue=job["queue"],
+        request_id=f"request-{label}",
+        timeout_s=job.get("timeout", 0),
+        retry_strategy=job_definition_pb2.RetryStrategy(attempts=job["attempts"]),
+        depends_on=[job_pb2.Dependency(job_id=job_id) for job_id in after],
+    )
+    match job["shape"]:
+        case "nodes":
+            a_range = job_definition_pb2.NodeRange(target_nodes=":", container=container)
+            nodes = job_definition_pb2.NodeProperties(num_nodes=job["size"], ranges=[a_range])
+            request.nodes.CopyFrom(nodes)
+        case "array":
+            request.container.CopyFrom(container)
+            request.array_size = job["size"]
+        case _:
+            request.container.CopyFrom(container)
+    return request

@@ -1,0 +1,316 @@
+"""
+The witness: sees starts and ends with its own eyes, each commit, each answer, and holds the invariants to them.
+
+I1 lost, I2 once, I3 no overlap, I4 claimed, I5 truth, I6 capacity, I7 monotone, I8 leader, I9 clean,
+I10 answers; and three that these do not say: H, what is claimed for a host that nobody hears; L, all
+comes to rest once nothing fails any more; X, a program broke. It knows nothing of faults but
+which machines were damaged, and believes no program's word.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.core.law import described, written
+
+from batchyard.states import EndCause, JobState
+from batchyard_controller.core import limits
+from batchyard_controller.core.commands import (
+    Command,
+    EndSession,
+    PublishMove,
+    SendAck,
+    SendRevoke,
+    SendStart,
+    SendStop,
+)
+from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.units import units_of
+from batchyard_controller.core.reactor.recovery import restore
+from batchyard_controller.core.world import invariants
+from batchyard_controller.core.world.world import World
+
+from .etcd import Commit
+from .machine import Machine, Running
+
+if TYPE_CHECKING:
+    from .programs import ControllerProgram
+    from .yard import Yard
+
+UNHEARD_MS = limits.CONTACT_LIMIT_MS + 3_000
+"""The tick that finds a host silent may come that much later."""
+EARLY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One invariant that did not hold."""
+
+    invariant: str
+    text: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{self.invariant} at {self.at:.3f} s: {self.text}"
+
+
+@dataclass(slots=True)
+class Run:
+    """One attempt as it truly ran."""
+
+    machine: str
+    started_at: float
+    ended_at: float | None = None
+    exit_code: int | None = None
+    by_itself: bool = False
+
+
+class Witness:
+    """Of one world."""
+
+    def __init__(self, yard: Yard) -> None:
+        self._yard = yard
+        self.violations: list[Violation] = []
+        self.counts: Counter[str] = Counter()
+        self.runs: dict[str, Run] = {}
+        self.acknowledged: dict[str, str] = {}
+        """Job ids by label."""
+        self.labels: dict[str, str] = {}
+        self._by_unit: dict[str, list[str]] = {}
+        self._claims: dict[str, dict[str, Any]] = {}
+        self._unclaimed: set[str] = set()
+        self._endings: dict[str, Any] = {}
+        self._seen_final: dict[str, int] = {}
+        self._epoch = 0
+
+    def violated(self, invariant: str, text: str) -> None:
+        self.violations.append(Violation(invariant, self.label(text), self._yard.loop.time()))
+        self.told("!!", f"{invariant} IS BROKEN: {text}")
+
+    def told(self, who: str, what: str) -> None:
+        self._yard.transcript.append((self._yard.loop.time(), who, what))
+
+    def label(self, text: str) -> str:
+        """Write jobs by their names."""
+        for job_id, name in self.labels.items():
+            text = text.replace(job_id, name)
+        return text
+
+    # What runs ----------------------------------------------------------------
+
+    def started(self, machine: Machine, running: Running) -> None:
+        attempt_id = running.attempt_id
+        self.counts["starts"] += 1
+        self.told(machine.name, f"{attempt_id} starts, for {running.duration_s:g} s")
+        if attempt_id in self.runs:
+            self.counts["twice"] += 1
+            self.violated("I2", f"{attempt_id} is started a second time, on {machine.name}")
+        unit = attempt_id.rpartition("#")[0]
+        for other_id in self._by_unit.get(unit, ()):
+            other = self.runs[other_id]
+            if other.ended_at is None and other_id != attempt_id:
+                self.counts["overlaps"] += 1
+                self.violated("I3", f"{attempt_id} starts on {machine.name} while {other_id} runs on {other.machine}")
+        claim = self._claims.get(attempt_id)
+        if claim is None or claim["host_id"] != machine.disk.meta.host_id:
+            self.violated("I4", f"{attempt_id} starts on {machine.name}; claimed: {claim and claim['host_id']}")
+        if attempt_id in self._unclaimed and not self._yard.was_restored:
+            self.violated("I4", f"{attempt_id} starts on {machine.name} after it was given up")
+        used = sum(each.cpu_millis for each in machine.running.values() if each.runs)
+        if used > machine.cpu_millis:
+            self.violated("I6", f"{machine.name} runs {used} of {machine.cpu_millis} millis of its CPUs")
+        self.runs[attempt_id] = Run(machine.name, self._yard.loop.time())
+        self._by_unit.setdefault(unit, []).append(attempt_id)
+
+    def ended(self, machine: Machine, running: Running, code: int | None) -> None:
+        run = self.runs[running.attempt_id]
+        run.ended_at, run.exit_code, run.by_itself = self._yard.loop.time(), code, running.by_itself
+        how = "with its machine" if code is None else f"with {code}"
+        self.told(machine.name, f"{running.attempt_id} ends {how}")
+
+    # What is stored -----------------------------------------------------------
+
+    def committed(self, commit: Commit) -> None:
+        """Look at one transaction."""
+        changes = commit.changes
+        if "leader" in changes and changes["leader"] is not None:
+            self.counts["terms"] += 1
+            self.told("etcd", f"epoch {commit.revision} begins: {changes['leader'].decode()}")
+            if commit.revision <= self._epoch and not self._yard.was_restored:
+                self.violated("I7", f"epoch {commit.revision} follows {self._epoch}")
+            self._epoch = commit.revision
+            return
+        if commit.compared is None or commit.compared != commit.leader_revision:
+            self.violated("I8", f"epoch {commit.compared} writes while {commit.leader_revision} leads")
+        for key, value in changes.items():
+            kind, _, name = key.partition("/")
+            match kind:
+                case "job" if value is None and name in self.acknowledged.values():
+                    self.violated("I1", f"{name} was acknowledged and is deleted")
+                case "attempt":
+                    self._on_attempt(name, value)
+                case "state" if value is not None:
+                    self._on_state(name, json.loads(value))
+        self.told("etcd", f"revision {commit.revision}: {_brief(changes)}")
+
+    def _on_attempt(self, name: str, value: bytes | None) -> None:
+        if value is None:
+            self._unclaimed.add(name)
+            return
+        if name in self._unclaimed and not self._yard.was_restored:
+            self.violated("I7", f"{name} is claimed again after it ended")
+        self._claims[name] = json.loads(value)
+
+    def _on_state(self, job_id: str, state: dict[str, Any]) -> None:
+        ending = state.get("ending")
+        if job_id in self._endings and ending != self._endings[job_id] and not self._yard.was_restored:
+            self.violated("I7", f"{job_id} ended by {self._endings[job_id]}, now by {ending}")
+        if ending is not None:
+            self._endings[job_id] = ending
+
+    # What is answered ---------------------------------------------------------
+
+    def submitted(self, label: str, job_id: str) -> None:
+        self.counts["acknowledged"] += 1
+        self.told("user", f"{label} is acknowledged")
+        known = self.acknowledged.setdefault(label, job_id)
+        if known != job_id:
+            self.counts["twice"] += 1
+            self.violated("I10", f"{label} is two jobs: {known} and {job_id}")
+        self.labels[job_id] = label
+
+    def described(self, label: str, found: Any | None) -> None:
+        """Look at what a reader was told of a job that was acknowledged before it asked."""
+        self.counts["reads"] += 1
+        if found is None:
+            if not self._yard.was_restored:
+                self.violated("I10", f"{label} was acknowledged, and is not found")
+            return
+        was = self._seen_final.get(label)
+        if was is not None and found.state != was:
+            self.violated("I10", f"{label} was seen in final state {was}, then in {found.state}")
+        if found.state in (6, 7):
+            self._seen_final[label] = found.state
+
+    # What a leader holds ------------------------------------------------------
+
+    def sink(self, controller: ControllerProgram, epoch: int, sessions: Any) -> Sink:
+        return Sink(self, controller, epoch, sessions)
+
+    # In the end ---------------------------------------------------------------
+
+    def at_rest(self, world: World, pairs: dict[str, bytes]) -> None:
+        """Look at everything once nothing goes on any more."""
+        for label, job_id in self.acknowledged.items():
+            job = world.find(job_id)
+            if job is None:
+                self.counts["lost"] += 1
+                self.violated("I1", f"{label} was acknowledged and is lost")
+        for job in world.jobs.values():
+            self.labels.setdefault(job.id, job.name)
+            for unit in units_of(job):
+                self._check_truth(unit)
+        stored = {key: value for key, value in pairs.items() if key != "leader"}
+        afresh = {key: value for key, value, is_due in written(world) if is_due or key in stored}
+        if stored != afresh:
+            wrong = sorted(key for key in stored.keys() | afresh.keys() if stored.get(key) != afresh.get(key))
+            self.violated("I9", f"what is stored is not what is held: {wrong[:5]}")
+        for attempt_id, run in self.runs.items():
+            if run.ended_at is None:
+                self.violated("I9", f"{attempt_id} still runs on {run.machine}")
+
+    def same_when_restored(self, world: World, records: Any, now: Any) -> None:
+        if described(restore(records, now, Retention())) != described(world):
+            self.violated("I9", "a world restored from the store is another")
+
+    def _check_truth(self, unit: Any) -> None:
+        for ended in unit.attempts:
+            attempt_id = f"{unit.id}#{ended.number}"
+            run = self.runs.get(attempt_id)
+            if run is None:
+                if ended.cause in (EndCause.EXITED, EndCause.OUT_OF_MEMORY) or ended.started_at_ms:
+                    self.violated("I5", f"{attempt_id} never ran, and is told to have ended by {ended.cause}")
+                continue
+            self._check_end(attempt_id, run, ended, unit)
+
+    def _check_end(self, attempt_id: str, run: Run, ended: Any, unit: Any) -> None:
+        if ended.cause is EndCause.EXITED and ended.exit_code != run.exit_code:
+            self.violated("I5", f"{attempt_id} exited with {run.exit_code}, and is told to have with {ended.exit_code}")
+        if ended.cause is EndCause.TIMED_OUT and run.ended_at is not None:
+            ran_s, limit_s = run.ended_at - run.started_at, unit.job.spec.timeout_s
+            if ran_s < limit_s - EARLY_S:
+                self.violated("I5", f"{attempt_id} was ended for its time after {ran_s:.1f} of {limit_s} s")
+        machine = self._yard.machines.get(run.machine)
+        is_whole = machine is not None and machine.damage < run.started_at
+        if run.by_itself and is_whole and ended.cause in (EndCause.HOST_ERROR, EndCause.START_FAILED):
+            self.violated("I5", f"{attempt_id} exited with {run.exit_code}; told is {ended.cause}: {ended.reason}")
+        if unit.state is JobState.SUCCEEDED and ended is unit.attempts[-1] and run.exit_code not in (0, None):
+            is_node_stopped = unit.is_node and not unit.leads
+            if not is_node_stopped:
+                self.violated("I5", f"{unit.id} SUCCEEDED, and {attempt_id} exited with {run.exit_code}")
+
+
+class Sink:
+    """Between driver and sessions: looks at the leader's world after each commit."""
+
+    def __init__(self, witness: Witness, controller: ControllerProgram, epoch: int, sessions: Any) -> None:
+        self._witness, self._controller, self._epoch, self._sessions = witness, controller, epoch, sessions
+
+    def carry_out(self, world: World, commands: Iterable[Command]) -> None:
+        commands = list(commands)
+        if commands:
+            try:
+                invariants.check(world)
+            except AssertionError as error:
+                self._witness.violated("I6", f"the leader's world: {error}")
+        for command in commands:
+            self._look(world, command)
+        self._sessions.carry_out(world, commands)
+
+    def _look(self, world: World, command: Command) -> None:
+        told = self._witness.told
+        match command:
+            case PublishMove() if command.index is None or command.stop == 0:
+                child = "" if command.index is None else f":{command.index}"
+                self._witness.labels.setdefault(command.job_id, world.jobs[command.job_id].name)
+                told(self._controller.name, f"{command.job_id}{child}: {command.before} -> {command.after}")
+            case SendStart():
+                for attempt in command.attempts:
+                    host = world.hosts[attempt.host_id]
+                    silent_ms = self._controller.clock().boot_ms - host.heard_boot_ms
+                    told(self._controller.name, f"to {host.record.facts.name}: start {attempt.id}")
+                    if silent_ms > UNHEARD_MS:
+                        text = (
+                            f"{attempt.id} is given to {host.record.facts.name}, unheard for {silent_ms / 1000:.0f} s"
+                        )
+                        self._witness.violated("H", text)
+            case SendStop() | SendRevoke():
+                word = "stop" if isinstance(command, SendStop) else "revoke"
+                told(self._controller.name, f"to {_host(world, command)}: {word} {command.attempt_id}")
+            case SendAck():
+                told(
+                    self._controller.name,
+                    f"to {_host(world, command)}: ends are stored: {', '.join(command.attempt_ids)}",
+                )
+            case EndSession():
+                told(self._controller.name, f"hangs up on {_host(world, command)}")
+
+    def close(self) -> None:
+        self._witness.told(self._controller.name, f"epoch {self._epoch} is over for it")
+        self._sessions.close()
+
+
+def _host(world: World, command: Any) -> str:
+    host = world.hosts.get(command.host_id)
+    return host.record.facts.name if host is not None else str(command.host_id)
+
+
+def _brief(changes: dict[str, bytes | None]) -> str:
+    kinds = Counter(("-" if value is None else "+") + key.partition("/")[0] for key, value in changes.items())
+    names = [key.partition("/")[2] for key in changes if key.startswith(("attempt/", "job/"))]
+    what = ", ".join(f"{kind} {number}" if number > 1 else kind for kind, number in kinds.items())
+    return f"{what} ({', '.join(names)})" if names else what

@@ -1,0 +1,308 @@
+"""
+A yard in one deterministic world: etcd, two controllers, three hosts with agents, one user; and its steps.
+
+It plays a story: first things are asked and fail, then all is mended and has to come to rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import grpc
+import structlog
+from tests.core.yard import Yard as Settings
+
+from batchyard.ids import JobId, uuid7
+from batchyard_controller import leadership
+from batchyard_controller.core.model.settings import Preemption
+from batchyard_controller.store import etcd as etcd_store
+from batchyard_controller.store.codec import encode_touched, load_records
+from batchyard_controller.store.packing import LEADER_KEY
+from batchyard_controller.store.protocol import Put
+
+from .calls import Channel
+from .etcd import ADDRESS, Etcd, Pair
+from .faults import Faults
+from .loop import EndlessError, Program, VirtualLoop
+from .machine import WALL_MS, Machine
+from .network import Network, Site
+from .programs import PREFIX, YARD, AgentProgram, ControllerProgram
+from .story import CHAOS_S, CONTROLLERS, CPUS, Step
+from .user import User
+from .witness import Witness
+
+REST_S = 900.0
+"""By then after the last fault all has to be at rest: hosts are distrusted for minutes, jobs take one or two."""
+POLL_S = 1.0
+"""How often who waits for leadership asks: a third of all that goes on would be that question."""
+TWIN_REST_S = 10.0
+CALM_S = 5.0
+"""So long nothing may go on before it counts as rest: acknowledgements and removals follow ends."""
+
+
+class Yard:
+    """One world, from its beginning to its rest."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = Random(f"world {seed}")
+        self.loop = VirtualLoop(self.broken)
+        self.transcript: list[tuple[float, str, str]] = []
+        self.witness = Witness(self)
+        self.network = Network(self.loop, Random(f"network {seed}"))
+        self.network.resolve = self._resolve
+        self.was_restored = False
+        self._job_numbers = 0
+        self.faults = Faults(self)
+        self._all: list[Any] = []
+        """Everything that ever was: nothing is collected, and so finalized, before the end."""
+        self.etcd = Etcd(self.network, Random(f"etcd {seed}"), PREFIX, self.witness.committed)
+        self._store_settings()
+        self.etcd_up()
+        self.machines = {name: self._make_machine(name, n) for n, name in enumerate(CPUS)}
+        self.agents: dict[str, AgentProgram] = {}
+        self.controllers: dict[str, ControllerProgram | None] = dict.fromkeys(CONTROLLERS)
+        self.wall_off_ms: dict[str, int] = {}
+        for name in CONTROLLERS:
+            self.controller_up(name)
+        for machine in self.machines.values():
+            self.agent_up(machine)
+        program = Program(self.loop, "user", self.broken)
+        self.user = User(self, program, Channel(self.network, self.network.site("user", program), YARD))
+
+    # Building -----------------------------------------------------------------
+
+    def _store_settings(self) -> None:
+        settings = Settings()
+        settings.environment()
+        settings.queue("low", priority=1, preemptible=True)
+        settings.queue("high", priority=5, preemption=Preemption.LOWER_PRIORITY)
+        for atom in encode_touched(settings.world, settings.world.ledger.take()):
+            for change in atom:
+                assert isinstance(change, Put)
+                self.etcd.pairs[(PREFIX + change.key).encode()] = Pair(change.value, 1, 0)
+
+    def _make_machine(self, name: str, number: int) -> Machine:
+        return Machine(
+            self.loop,
+            name,
+            self.new_host_id(),
+            CPUS[name],
+            Random(f"{name} {self.dice.random()}"),
+            self.witness,
+            self.broken,
+        )
+
+    def new_host_id(self) -> str:
+        return uuid7(WALL_MS, self.dice.randbytes(10))
+
+    def new_job_id(self) -> JobId:
+        self._job_numbers += 1
+        return JobId(uuid7(WALL_MS + int(self.loop.time() * 1000), self._job_numbers.to_bytes(10, "big")))
+
+    def broken(self, who: str, error: BaseException) -> None:
+        """Note that a program broke, which none ever may."""
+        self.witness.violated("X", f"{who} broke: {_innermost(error)!r}")
+
+    def _resolve(self, address: str) -> Site | None:
+        if address == ADDRESS:
+            return self._etcd_site
+        up = [each for each in self.controllers.values() if each is not None and each.program.is_alive]
+        leaders = [each for each in up if each.leadership.leads]
+        return self.dice.choice(leaders or up).site if up else None
+
+    # Who is up ----------------------------------------------------------------
+
+    def etcd_up(self) -> None:
+        program = Program(self.loop, "etcd", self.broken)
+        self.etcd.serve_by(program)
+        self._etcd_site = self.network._sites[id(program)]
+        self._all.append(program)
+
+    def controller_up(self, name: str) -> None:
+        number = len(self._all)
+        program = Program(self.loop, name, self.broken)
+        dice = Random(f"{name} {number} {self.dice.random()}")
+        controller = ControllerProgram(f"{name} {number}", program, self.network, self, dice)
+        controller.wall_off_ms = self.wall_off_ms.get(name, 0)
+        self.controllers[name] = controller
+        self._all.append(controller)
+        program.start(controller.run())
+
+    def agent_up(self, machine: Machine, name: str = "") -> None:
+        program = machine.agent = Program(self.loop, f"agent {machine.name}", self.broken)
+        self.network.site(machine.name, program)
+
+        def end() -> None:
+            """Begin it anew after a while, as a supervisor would that knows of no twins."""
+            program.kill()
+            self.witness.told(machine.name, "the agent ends, as it has a twin")
+            if machine.agent is program:
+                machine.kill_agent()
+                self.network.later(TWIN_REST_S, again)
+
+        def again() -> None:
+            if machine.agent is None and not self.faults.is_away(machine.name):
+                self.agent_up(machine, name)
+
+        dice = Random(f"agent {machine.name} {self.dice.random()}")
+        agent = AgentProgram(machine, program, dice, end, name)
+        self.agents[machine.name] = agent
+        self._all.append(agent)
+        program.start(agent.run())
+
+    @property
+    def leader(self) -> ControllerProgram | None:
+        """Return who leads, as far as it knows itself."""
+        leading = [each for each in self.controllers.values() if each is not None and each.program.is_alive]
+        return next((each for each in leading if each.leadership.leads), None)
+
+    # Playing ------------------------------------------------------------------
+
+    def play(self, steps: list[Step]) -> None:
+        """Play a story to its rest."""
+        for step in steps:
+            self.loop.call_at(step.at, self._do, step)
+        try:
+            self.loop.run_to(CHAOS_S, self._is_broken)
+            if not self._is_broken():
+                self.mend()
+                self._come_to_rest()
+        except EndlessError as error:
+            self.witness.violated("L", f"something goes on for ever: {error}")
+
+    def _is_broken(self) -> bool:
+        return bool(self.witness.violations)
+
+    def _do(self, step: Step) -> None:
+        self.witness.told("**", str(step))
+        match step.verb:
+            case "submit":
+                self.user.submit(**step.args)
+            case "cancel" | "terminate":
+                self.user.stop(step.args["label"], f"{step.verb.title()}Job")
+            case _:
+                self.witness.counts["faults"] += 1
+                self.faults.befall(step)
+
+    def mend(self) -> None:
+        """End all faults; from now on nothing fails."""
+        self.witness.told("**", "all is mended")
+        self.etcd.faults.clear()
+        self.etcd.slow_s = 0.0
+        self.network.heal_all()
+        self.faults.end_all()
+        self.wall_off_ms.clear()
+        for machine in self.machines.values():
+            machine.wall_off_ms = 0
+            if machine.reclaim_at_ms:
+                machine.lose_power()  # now, and there is another in its place
+                self.agent_up(machine)
+        for controller in self.controllers.values():
+            assert controller is not None
+            controller.wall_off_ms = 0
+
+    def _come_to_rest(self) -> None:
+        calm_since = None
+        end = CHAOS_S + REST_S
+        while self.loop.time() < end:
+            self.loop.run_to(self.loop.time() + 1.0, self._is_broken)
+            if self._is_broken():
+                return
+            if not self._is_calm():
+                calm_since = None
+            elif calm_since is None:
+                calm_since = self.loop.time()
+            elif self.loop.time() - calm_since >= CALM_S:
+                break
+        if why := self._unrest():
+            self.witness.violated("L", f"after {REST_S:.0f} s without a fault {why}")
+        elif (leader := self.leader) is not None:
+            world = leader.leadership.driver._world
+            self.witness.at_rest(world, self.stored())
+            records = self._load()
+            self.witness.same_when_restored(world, records, leader.clock())
+
+    def _is_calm(self) -> bool:
+        return not self._unrest()
+
+    def _unrest(self) -> str:
+        """Say what still goes on; nothing: all is at rest."""
+        if self.user.waits_for:
+            return f"{sorted(self.user.waits_for)} have no answer"
+        leader = self.leader
+        if leader is None:
+            return "nobody leads"
+        world = leader.leadership.driver._world
+        left = [job for job in world.jobs.values() if not job.state.is_final]
+        if left:
+            return f"{left[0].name} is {left[0].state}"
+        for machine in self.machines.values():
+            agent = self.agents[machine.name]
+            if machine.agent is None:
+                return f"the agent of {machine.name} is away"
+            if machine.running or agent.table.attempts:
+                kept = sorted(machine.running) or sorted(agent.table.attempts)
+                return f"{machine.name} keeps {kept[0]}"
+            host = next((h for h in world.hosts.values() if h.record.id == machine.disk.meta.host_id), None)
+            if host is None or not host.session:
+                return f"{machine.name} is not connected"
+        return ""
+
+    def stored(self) -> dict[str, bytes]:
+        return {key.decode().removeprefix(PREFIX): pair.value for key, pair in self.etcd.pairs.items()}
+
+    def _load(self) -> Any:
+        pairs = sorted((key, value) for key, value in self.stored().items() if key != LEADER_KEY)
+
+        class Loaded:
+            async def load(self, prefix: str = "") -> Any:
+                yield [pair for pair in pairs if pair[0].startswith(prefix)]
+
+        work = load_records(Loaded())  # type: ignore[arg-type]
+        try:
+            work.send(None)
+        except StopIteration as done:
+            return done.value
+        raise AssertionError("loading waits for nothing")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _complain(yard: Yard) -> Any:
+    def note(logger: Any, method: str, words: dict[str, Any]) -> Any:
+        yard.broken(f"{words.get('method', '')}", words.get("exc_info") or RuntimeError(str(words)))
+        raise structlog.DropEvent
+
+    return note
+
+
+@contextlib.contextmanager
+def in_place_of_the_real(yard: Yard) -> Iterator[None]:
+    """Let the programs find this world's network where they look for gRPC's, and their logs nobody."""
+    from .loop import _PROGRAM  # noqa: PLC0415
+
+    def open_channel(address: str, *_: Any, **__: Any) -> Channel:
+        program = _PROGRAM.get()
+        assert program is not None
+        site = yard.network._sites.get(id(program)) or Site(machine=program.name, program=program)
+        return Channel(yard.network, site, address)
+
+    former = (grpc.aio.insecure_channel, leadership.garbage.look_at_all, etcd_store._LEADER_POLL_S)
+    config = structlog.get_config()
+    grpc.aio.insecure_channel = open_channel  # type: ignore[assignment]
+    leadership.garbage.look_at_all = lambda: None
+    etcd_store._LEADER_POLL_S = POLL_S
+    logs = structlog.make_filtering_bound_logger(40)
+    structlog.configure(processors=[_complain(yard)], wrapper_class=logs, cache_logger_on_first_use=False)
+    try:
+        yield
+    finally:
+        grpc.aio.insecure_channel, leadership.garbage.look_at_all, etcd_store._LEADER_POLL_S = former  # type: ignore[assignment]
+        structlog.configure(**config)
