@@ -22,6 +22,7 @@ STEPS_MAX = 400_000
 """Handles of one history; a world that takes more is in an endless loop."""
 
 _PROGRAM: contextvars.ContextVar[Program | None] = contextvars.ContextVar("program", default=None)
+CATCH_UP_S = 0.02
 HANDLE_S = 1e-6
 """What each takes: who asks for a clock twice never finds it standing still."""
 
@@ -51,6 +52,8 @@ class Program:
         self.is_stopped = False
         self.stopped_at = 0.0
         self.frozen: list[asyncio.Handle] = []
+        self.backlog: list[tuple[Callable[..., None], Any]] = []
+        """What came for it while it stood still: it hears that a moment after it has seen the clock."""
         self.grave: list[asyncio.Handle] = []
         self.on_death: list[Callable[[], None]] = []
         self.on_stop: list[Callable[[], None]] = []
@@ -94,12 +97,26 @@ class Program:
             self.is_stopped = False
             frozen, self.frozen = self.frozen, []
             self._loop.take_back(frozen)
+            self._loop.call_later(CATCH_UP_S, self._catch_up, context=contextvars.Context())
+
+    def puts_off(self, what: Callable[..., None], message: Any) -> bool:
+        """Keep for later what comes for a program that stands still, and what comes behind that."""
+        if self.is_stopped or self.backlog:
+            self.backlog.append((what, message))
+            return True
+        return False
+
+    def _catch_up(self) -> None:
+        if not self.is_stopped:
+            backlog, self.backlog = self.backlog, []
+            for what, message in backlog:
+                what(message)
 
     def busy(self, seconds: float) -> None:
         """Let it compute for so long: meanwhile it hears nothing, and its timers wait."""
         if seconds > 0 and not self.is_stopped:
             self.is_stopped, self.stopped_at = True, self._loop.time()
-            self._loop.call_later(seconds, self.go_on)
+            self._loop.call_later(seconds, self.go_on, context=contextvars.Context())
 
     def kill(self) -> None:
         """End it at once, as SIGKILL does."""

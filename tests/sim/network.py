@@ -214,6 +214,8 @@ class Connection:
         kind, item = message
         if not self.client_site.program.is_alive or self.status is not None:
             return
+        if self.client_site.program.puts_off(self._arrive_down, message):
+            return
         match kind:
             case "opened":
                 self.is_open = True
@@ -250,6 +252,8 @@ class Connection:
     def _arrive_up(self, message: tuple[str, Any]) -> None:
         kind, item = message
         site = self.server_site
+        if site is not None and site.program.puts_off(self._arrive_up, message):
+            return
         if kind == "open":
             if site is None or not site.program.is_alive or site.server is None:
                 self.down.send(("reset", None))
