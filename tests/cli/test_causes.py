@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchyard.cli.jobs import _show_job
+from batchyard.cli.job_page import show_job
 from batchyard.cli.progress import outcome
 from batchyard.v1 import job_pb2 as pb
 
@@ -28,8 +28,8 @@ def test_the_cause_is_told_and_not_its_kind() -> None:
 
 def test_describe_gives_the_cause_as_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
     job = killed_for_memory()
-    _show_job(job, 0)
+    show_job(job, 0)
     assert "Reason     OutOfMemoryError: Container killed due to memory usage\n" in capsys.readouterr().out
     job.ending_cause = ""  # it waits, or is of an older controller
-    _show_job(job, 0)
+    show_job(job, 0)
     assert "Reason     Essential container in task exited\n" in capsys.readouterr().out

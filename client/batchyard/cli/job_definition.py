@@ -12,7 +12,7 @@ from batchyard.cli import container, json_input, options, remarks, spans
 from batchyard.cli import names as offered
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
-from batchyard.cli.jobs import asked_of, container_lines, containers_of, node_lines, resources_line, retries_line
+from batchyard.cli.job_page import asked_of, container_lines, containers_of, node_lines, resources_line, retries_line
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

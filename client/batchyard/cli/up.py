@@ -29,7 +29,7 @@ from batchyard.cli import exits, gateway_access, harmless, options, spans
 from batchyard.cli import output as out
 from batchyard.cli.children import Children, ChildSpec, last_words
 from batchyard.cli.clock import now_ms
-from batchyard.cli.jobs import resources_line
+from batchyard.cli.job_page import resources_line
 from batchyard.state_folder import make_private_folder
 
 if TYPE_CHECKING:
