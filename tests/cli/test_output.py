@@ -318,20 +318,21 @@ def test_queues(run: Run, yard: Yard) -> None:
     (made,) = yard.client.describe_job_queues(["fast"])
     at = spans.moment(made.created_at_ms, now_ms()).partition(" (")[0]
     assert run("queue", "describe", "fast").out == golden(f"""
-        Name          fast
-        State         ENABLED
-        Status        VALID
-        Reason        JobQueue Healthy
-        Priority      9
-        Environments  ce
-        Order         DUE_TIME
-        Jobs          none
-        Tags          a=b
-        Created       {at} (2d 2h ago)
+        Name            fast
+        State           ENABLED
+        Status          VALID
+        Reason          JobQueue Healthy
+        Priority        9
+        Environments    ce
+        Order           DUE_TIME
+        Security level  PRIVILEGED
+        Jobs            none
+        Tags            a=b
+        Created         {at} (2d 2h ago)
     """)
     wait = "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT=10m"
     assert run("queue", "update", "fast", "--time-limit", wait).code == 0
-    assert f"Time limits   {wait}\n" in run("queue", "describe", "fast").out
+    assert f"Time limits     {wait}\n" in run("queue", "describe", "fast").out
     assert run("queue", "update", "fast", "--priority", "8").code == 0
     assert wait in run("queue", "describe", "fast").out
     assert run("queue", "update", "fast", "--no-time-limits").code == 0
