@@ -156,8 +156,12 @@ def test_metaflow_runs_branches_retries_and_a_step_of_two_nodes(workshop: Worksh
     assert workshop.yard.endings("tester-YardFlow-*") == [*["SUCCEEDED"] * 3, "FAILED", "SUCCEEDED", "SUCCEEDED"]
     batch, filters = workshop.yard.batch, [{"name": "JOB_NAME", "values": ["tester-YardFlow-*"]}]
     last = batch.list_jobs(jobQueue="default", filters=filters)["jobSummaryList"][0]
-    nodes = batch.list_jobs(multiNodeJobId=last["jobId"], jobStatus="SUCCEEDED")["jobSummaryList"]
-    assert [node["nodeProperties"]["nodeIndex"] for node in nodes] == [0, 1]
+
+    def ended() -> list[int]:
+        nodes = batch.list_jobs(multiNodeJobId=last["jobId"], jobStatus="SUCCEEDED")["jobSummaryList"]
+        return [node["nodeProperties"]["nodeIndex"] for node in nodes]
+
+    until(lambda: ended() == [0, 1], "the other node's end is told behind the main one's")
 
 
 def test_snakemake_hands_files_on_through_s3_and_tells_the_rule_that_failed(workshop: Workshop, folder: Path) -> None:

@@ -76,7 +76,7 @@ def until(machine: Machine, command: str) -> None:
 def test_the_steps_lead_to_a_yard_that_runs_jobs(machines: dict[str, Machine]) -> None:
     """Each job names the host it ran on, and both hosts are used."""
     written = machines["left"].run(
-        "job=$(batchyard submit --array 8 --vcpus $(nproc) -- sh -c 'sleep 1; hostname')\n"
+        "cd /tmp; job=$(batchyard submit --array 8 --vcpus $(nproc) -- sh -c 'sleep 1; hostname')\n"
         'batchyard wait "$job"\n'
         'for index in 0 1 2 3 4 5 6 7; do batchyard logs "$job:$index"; done'
     )
@@ -125,6 +125,8 @@ def test_the_secrets_key_stays_roots(machines: dict[str, Machine]) -> None:
 
 def key_commands() -> str:
     """Return the block that makes the key file."""
-    blocks = re.findall(r"```\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    blocks = [
+        code for kind, code in re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.M) if not kind
+    ]
     (block,) = (each for each in blocks if "> /etc/batchyard/secrets.key" in each)
     return str(block)

@@ -138,6 +138,9 @@ class Caller:
             if rpc == "SubmitJobs" and answer.results[0].HasField("refusal"):
                 return {"PermissionDenied": "no", "NotFound": "-"}[answer.results[0].refusal.code]
         except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED):
+                # So grpc.aio says that it wrote to what had been refused by then, and not by whom.
+                return await self.answer(rpc, request)
             return {"PERMISSION_DENIED": "no", "NOT_FOUND": "-", "UNAUTHENTICATED": "who?"}.get(
                 error.code().name, "yes"
             )
