@@ -126,7 +126,9 @@ def test_the_secrets_key_stays_roots(machines: dict[str, Machine]) -> None:
 def key_commands() -> str:
     """Return the block that makes the key file."""
     blocks = [
-        code for kind, code in re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.M) if not kind
+        code
+        for kind, code in re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+        if not kind
     ]
     (block,) = (each for each in blocks if "> /etc/batchyard/secrets.key" in each)
     return str(block)
