@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -11,6 +12,9 @@ import grpc
 from grpc.aio import AbortError, AioRpcError, Metadata
 
 from .network import Connection, Network, Site
+
+CLOSING_S = 0.25
+"""How often a channel that closes with grace looks whether its calls are over."""
 
 
 class Channel:
@@ -27,6 +31,9 @@ class Channel:
         await self.close()
 
     async def close(self, grace: float | None = None) -> None:
+        ends_at = self._network.loop.time() + (grace or 0.0)
+        while self._network.loop.time() < ends_at and any(call.status is None for call in self._calls):
+            await asyncio.sleep(CLOSING_S)
         for call in self._calls:
             call.cancel()
         self._calls.clear()
@@ -129,10 +136,10 @@ class Server:
     """What generated code registers servicers with; serves calls one task each."""
 
     def __init__(
-        self, interceptor: grpc.aio.ServerInterceptor | None, on_error: Callable[[BaseException], None]
+        self, interceptors: Sequence[grpc.aio.ServerInterceptor], on_error: Callable[[BaseException], None]
     ) -> None:
         self._handlers: dict[str, Any] = {}
-        self._interceptor = interceptor
+        self._interceptors = tuple(interceptors)
         self._on_error = on_error
 
     def add_generic_rpc_handlers(self, _: object) -> None:
@@ -160,14 +167,12 @@ class Server:
         connection.leave_server()
 
     async def _find(self, path: str) -> Any:
-        handler = self._handlers[path]
-        if self._interceptor is None:
-            return handler
-
         async def found(_: object) -> Any:
-            return handler
+            return self._handlers[path]
 
-        return await self._interceptor.intercept_service(found, SimpleNamespace(method=path))
+        for interceptor in reversed(self._interceptors):
+            found = partial(interceptor.intercept_service, found)
+        return await found(SimpleNamespace(method=path, invocation_metadata=()))
 
     async def _answer(self, connection: Connection, handler: Any) -> None:
         requests, context = connection.requests, Context()

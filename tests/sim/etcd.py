@@ -2,13 +2,14 @@
 A model of etcd for the real client: keys with revisions, transactions, leases; and its faults.
 
 It says no more than the store asks: ranges at a revision, transactions that compare create
-revisions, leases with keys on them. Its data are durable, its leases begin anew when it was away
+revisions, leases with keys on them, watches from a revision on. Its data are durable, its leases begin anew when it was away
 (as after an election of etcd's own). Law: a transaction takes effect as a whole at one revision.
 """
 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -34,6 +35,16 @@ class Pair:
     value: bytes
     create_revision: int
     lease: int
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What became of one key at one revision; None: it was deleted."""
+
+    revision: int
+    key: bytes
+    pair: Pair | None
 
 
 @dataclass(slots=True)
@@ -69,12 +80,17 @@ class Etcd:
         self._leases: dict[int, Lease] = {}
         self._lease_ids = 0
         self._pinned: dict[int, dict[bytes, Pair]] = {}
+        self._events: list[Event] = []
+        self._counts: dict[int, int] = {}
+        """How many keys there were at each revision."""
+        self._moved = asyncio.Event()
         self.program: Program | None = None
 
     def serve_by(self, program: Program) -> None:
         """Let *program* be the server from now on."""
         self.program = program
-        server = Server(None, lambda error: self._loop.call_exception_handler({"exception": error}))
+        self._moved = asyncio.Event()  # who waited for the last one died with its server
+        server = Server((), lambda error: self._loop.call_exception_handler({"exception": error}))
         for path, answer, kind in (
             ("KV/Range", self._range, wire.RangeRequest),
             ("KV/Txn", self._txn, wire.TxnRequest),
@@ -86,6 +102,8 @@ class Etcd:
             server.add(f"/etcdserverpb.{path}", handler)
         keep = grpc.stream_stream_rpc_method_handler(self._keep_alive, wire.LeaseKeepAliveRequest.FromString, _bytes)
         server.add("/etcdserverpb.Lease/LeaseKeepAlive", keep)
+        watch = grpc.stream_stream_rpc_method_handler(self._watch, wire.WatchRequest.FromString, _bytes)
+        server.add("/etcdserverpb.Watch/Watch", watch)
         self._network.site(ADDRESS, program).server = server
         for lease in self._leases.values():
             lease.ends_at = self._loop.time() + lease.ttl_s
@@ -106,6 +124,8 @@ class Etcd:
         pairs, self.revision = backup
         self.pairs = {key: pair for key, pair in pairs.items() if not pair.lease}
         self._leases.clear()
+        self._events = [event for event in self._events if event.revision <= self.revision]
+        self._counts[self.revision] = len(self.pairs)
 
     # Calls --------------------------------------------------------------------
 
@@ -114,6 +134,8 @@ class Etcd:
 
     async def _range(self, request: wire.RangeRequest, _: object) -> wire.RangeResponse:
         await self._work()
+        if request.count_only:
+            return self._count(request)
         pairs = self._pinned.get(request.revision, self.pairs)
         if request.range_end:
             keys = sorted(key for key in pairs if request.key <= key < request.range_end)
@@ -122,16 +144,40 @@ class Etcd:
         limit = request.limit or len(keys)
         if len(keys) > limit and not request.revision:
             self._pinned[self.revision] = dict(self.pairs)
-        answer = wire.RangeResponse(more=len(keys) > limit)
+        answer = wire.RangeResponse(more=len(keys) > limit, count=len(keys))
         answer.header.revision = request.revision or self.revision
         for key in keys[:limit]:
-            pair = pairs[key]
-            answer.kvs.add(
-                key=key,
-                value=pair.value,
-                create_revision=pair.create_revision,
-                lease=pair.lease,
-            )
+            answer.kvs.append(_key_value(key, pairs[key]))
+        return answer
+
+    def _count(self, request: wire.RangeRequest) -> wire.RangeResponse:
+        answer = wire.RangeResponse(count=self._counts[request.revision])
+        answer.header.revision = self.revision
+        return answer
+
+    async def _watch(self, requests: Any, _: object) -> Any:
+        """Tell all events from a revision on: of what happens meanwhile, those of several in one message."""
+        told = (await anext(requests)).create_request.start_revision - 1
+        yield self._news([])
+        while True:
+            moved = self._moved
+            if self.revision <= told:
+                await moved.wait()
+            await self._work()
+            first = bisect_right(self._events, told, key=lambda event: event.revision)
+            told = max(told, self.revision)
+            if events := self._events[first:]:
+                yield self._news(events)
+
+    def _news(self, events: list[Event]) -> wire.WatchResponse:
+        answer = wire.WatchResponse()
+        answer.header.revision = self.revision
+        for event in events:
+            if event.pair is not None:
+                answer.events.add(kv=_key_value(event.key, event.pair))
+            else:
+                kv = wire.KeyValue(key=event.key, mod_revision=event.revision)
+                answer.events.add(type=wire.EVENT_TYPE_DELETE, kv=kv)
         return answer
 
     async def _txn(self, request: wire.TxnRequest, _: object) -> wire.TxnResponse:
@@ -172,8 +218,9 @@ class Etcd:
                 self._put(put.key, put.value, put.lease)
                 changes[self._name(put.key)] = put.value
             else:
-                self.pairs.pop(op.request_delete_range.key, None)
+                self._delete(op.request_delete_range.key)
                 changes[self._name(op.request_delete_range.key)] = None
+        self._move()
         revision = leader.create_revision if leader is not None else 0
         self._on_commit(Commit(self.revision, compared, changes, revision))
         return True
@@ -184,9 +231,20 @@ class Etcd:
     def _put(self, key: bytes, value: bytes, lease: int) -> None:
         former = self.pairs.get(key)
         created = former.create_revision if former is not None else self.revision
-        self.pairs[key] = Pair(value, created, lease)
+        self.pairs[key] = Pair(value, created, lease, self.revision)
+        self._events.append(Event(self.revision, key, self.pairs[key]))
         if lease and lease in self._leases:
             self._leases[lease].keys.add(key)
+
+    def _delete(self, key: bytes) -> None:
+        if self.pairs.pop(key, None) is not None:
+            self._events.append(Event(self.revision, key, None))
+
+    def _move(self) -> None:
+        """End a revision: let those know who watch."""
+        self._counts[self.revision] = len(self.pairs)
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     async def _grant(self, request: wire.LeaseGrantRequest, _: object) -> wire.LeaseGrantResponse:
         await self._work()
@@ -224,7 +282,18 @@ class Etcd:
         if gone:
             self.revision += 1
         for key in gone:
-            del self.pairs[key]
+            self._delete(key)
+        self._move()
+
+
+def _key_value(key: bytes, pair: Pair) -> wire.KeyValue:
+    return wire.KeyValue(
+        key=key,
+        value=pair.value,
+        create_revision=pair.create_revision,
+        mod_revision=pair.mod_revision,
+        lease=pair.lease,
+    )
 
 
 def _bytes(message: Any) -> bytes:

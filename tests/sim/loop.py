@@ -57,6 +57,7 @@ class Program:
         self.grave: list[asyncio.Handle] = []
         self.on_death: list[Callable[[], None]] = []
         self.on_stop: list[Callable[[], None]] = []
+        self.on_go_on: list[Callable[[], None]] = []
         self._loop = loop
         self._on_error = on_error
         self._context = contextvars.copy_context()
@@ -98,6 +99,8 @@ class Program:
             frozen, self.frozen = self.frozen, []
             self._loop.take_back(frozen)
             self._loop.call_later(CATCH_UP_S, self._catch_up, context=contextvars.Context())
+            for tell in list(self.on_go_on):
+                tell()
 
     def puts_off(self, what: Callable[..., None], message: Any) -> bool:
         """Keep for later what comes for a program that stands still, and what comes behind that."""

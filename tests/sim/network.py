@@ -175,6 +175,7 @@ class Connection:
         self.answers: deque[bytes] = deque()
         self.status: tuple[grpc.StatusCode, str, Any] | None = None
         self.is_open = False
+        self._is_cancelled = False
         self._waiter: asyncio.Future[None] | None = None
         # The server's end.
         self.requests: asyncio.Queue[bytes | None] | None = None
@@ -193,6 +194,7 @@ class Connection:
     def cancel(self) -> None:
         """Let go of the call; the server is told if it can be."""
         if self.status is None:
+            self._is_cancelled = True
             self.send_up("cancel")
             self._end(grpc.StatusCode.CANCELLED, "Locally cancelled by application!", None)
 
@@ -243,6 +245,8 @@ class Connection:
 
     def raise_status(self) -> None:
         assert self.status is not None
+        if self._is_cancelled:
+            raise asyncio.CancelledError  # as grpc.aio has it for who still reads
         code, details, metadata = self.status
         if code is not grpc.StatusCode.OK:
             raise AioRpcError(code, Metadata(), Metadata(*(metadata or ())), details)

@@ -14,31 +14,36 @@ from random import Random
 from typing import Any
 
 from batchyard.ids import AttemptId
-from batchyard.v1 import agent_pb2_grpc, host_pb2, job_pb2_grpc, resources_pb2
+from batchyard.v1 import host_pb2, resources_pb2
 from batchyard_agent.app import GUARD_LAG_MS
 from batchyard_agent.books import SYNC_S
 from batchyard_agent.core.attempts import Table
 from batchyard_agent.core.events import HostChanged, HostReclaimed, Recovered
 from batchyard_agent.driver import Driver
 from batchyard_agent.session import Identity, Sessions, TwinError
+from batchyard_agent.standing import Applicant, Standing
+from batchyard_controller.app import build_server
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.leadership import Leadership, lead
+from batchyard_controller.doors import Door, PeerKind
+from batchyard_controller.leadership import Leadership, lead, name_candidate
 from batchyard_controller.metrics import Metrics
-from batchyard_controller.services.errors import ErrorInterceptor
-from batchyard_controller.services.jobs import Jobs
 from batchyard_controller.sessions import Sessions as ControllerSessions
 from batchyard_controller.store.etcd import EtcdStore
+from batchyard_controller.throttles import Throttles
+from batchyard_controller.vault import Vault
 
 from . import etcd
-from .calls import Server
 from .loop import Program
 from .machine import WALL_MS, Journal, Machine, Runtime
 from .network import Network
+from .story import CONTROLLERS
 
 PREFIX = "/batchyard/v1/"
-YARD = "yard"
-"""The address of whichever controller leads, as a load balancer that asks for health finds it."""
+YARD = ",".join(CONTROLLERS)
+"""The addresses of both controllers: agents ask one after the other, and go where they are told."""
+THROTTLES = Throttles()
+"""Of all worlds: nobody is counted here, as who comes by a controller's own socket is its administrator."""
 FENCE_MS = 30_000
 """The shortest that may be set (FENCE_S_MIN): more happens in a minute."""
 
@@ -109,14 +114,19 @@ class AgentProgram:
         self.driver.observe(Recovered(boot_id=machine.boot_id, held=held))
         if machine.reclaim_at_ms:
             self.announce()
+        who = Applicant(controller=YARD, folder=Path("/agent"), name=machine.name)
+        standing = Standing(who, None, machine.wall_ms, self._dice.random)
         sessions = Sessions(
             target=YARD,
+            connect=standing.connect,
             driver=self.driver,
             logs=LogPlaces(),  # type: ignore[arg-type]
             host=self.host,
             read_now=machine.now,
             dice=self._dice.random,
-            identity=Identity(nonce=f"{self._dice.getrandbits(128):032x}", machine_id=machine.name),
+            identity=Identity(
+                nonce=f"{self._dice.getrandbits(128):032x}", machine_id=machine.name, run=self.table.meta.run
+            ),
         )
         try:
             async with asyncio.TaskGroup() as group:
@@ -148,14 +158,13 @@ class ControllerProgram:
         self.name, self.program = name, program
         self.wall_off_ms = 0
         self.leadership = Leadership()
-        self.sessions = ControllerSessions(self.leadership, None, FENCE_MS)  # type: ignore[arg-type]
+        vault = Vault({})
+        self.sessions = ControllerSessions(self.leadership, vault, FENCE_MS)
         self._world, self._dice = world, dice
-        server = Server(ErrorInterceptor(), lambda error: world.broken(name, error))
-        jobs = Jobs(self.leadership, self.sessions, world.new_job_id, lambda: self.clock().wall_ms)
-        agent_pb2_grpc.add_AgentServiceServicer_to_server(self.sessions, server)
-        job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
-        self.site = network.site(name.partition(" ")[0], program)
-        self.site.server = server
+        self.address = name.partition(" ")[0]
+        self.site = network.site(self.address, program)
+        door = Door(PeerKind.LOCAL, uid=0)
+        self.site.server = build_server(self.leadership, self.sessions, vault, door, throttles=THROTTLES)  # type: ignore[assignment]  # this world's
 
     def clock(self) -> Instant:
         time_ms = int(self._world.loop.time() * 1000)
@@ -165,7 +174,7 @@ class ControllerProgram:
         store = EtcdStore([etcd.ADDRESS], prefix=PREFIX)
         await lead(
             store,
-            self.name,
+            name_candidate(self.name, self.address),
             self.leadership,
             lambda epoch: self._world.witness.sink(self, epoch, self.sessions.open_term(epoch)),
             self.clock,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from .bugs import BUGS
+from batchyard_controller import leadership
+
+from .bugs import BUGS, restoring_long
 from .play import play, shrink, steps_of
 
 SEEDS = range(1, 41)
@@ -19,7 +21,7 @@ FOUND = {
     "B7": 3,
     "B8": 1,
     "answers-first": 5,
-    "blind-commits": 5,
+    "blind-commits": 17,
     "forgets-requests": 1,
 }
 """Which seed finds each of those that fall quickly."""
@@ -46,8 +48,17 @@ def test_a_planted_bug_is_found(bug: str) -> None:
     assert play(FOUND[bug], bug).violations, BUGS[bug].text
 
 
+def test_a_restore_that_holds_up_the_loop_loses_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B8 is mended: what it plants into the restore harms nobody, as the loop no longer renews the lease."""
+    monkeypatch.setattr(leadership, "restoring", restoring_long)
+    outcome = play(FOUND["B8"])
+    assert not outcome.violations
+    assert outcome.counts["terms"] > 1
+
+
+@pytest.mark.timeout(300)
 def test_a_failing_story_is_made_shorter() -> None:
-    bug, seed = "blind-commits", FOUND["blind-commits"]
+    bug, seed = "B7", FOUND["B7"]
     steps = shrink(seed, bug)
     assert len(steps) < len(steps_of(seed, bug))
     assert play(seed, bug, steps).invariant == play(seed, bug).invariant

@@ -25,12 +25,16 @@ LOOK_S = 12.0
 class User:
     """Whoever submits."""
 
-    def __init__(self, yard: Yard, program: Program, channel: Channel) -> None:
+    def __init__(self, yard: Yard, program: Program, channels: dict[str, Channel]) -> None:
         self.program = program
         self.waits_for: set[str] = set()
         self._yard = yard
         self._dice = Random(f"user {yard.dice.random()}")
-        self._stub = job_pb2_grpc.JobServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._stubs = {
+            address: job_pb2_grpc.JobServiceStub(channel)  # type: ignore[no-untyped-call]
+            for address, channel in channels.items()
+        }
+        self._address = next(iter(channels))
         program.start(self._look())
 
     def submit(self, label: str, **job: Any) -> None:
@@ -44,7 +48,7 @@ class User:
     async def _submit(self, label: str, job: dict[str, Any]) -> None:
         known = self._yard.witness.acknowledged
         request = request_of(label, job, [known[other] for other in job.get("after", ()) if other in known])
-        answer = await self._until_answered(f"submit {label}", self._stub.SubmitJob, request)
+        answer = await self._until_answered(f"submit {label}", "SubmitJob", request)
         if answer is not None:
             self._yard.witness.submitted(label, answer.job_id)
         self.waits_for.discard(label)
@@ -54,15 +58,27 @@ class User:
         if job_id is not None:
             kind = {"CancelJob": job_pb2.CancelJobRequest, "TerminateJob": job_pb2.TerminateJobRequest}[how]
             request = kind(job_id=job_id, reason="no longer wanted")
-            await self._until_answered(f"{how} {label}", getattr(self._stub, how), request)
+            await self._until_answered(f"{how} {label}", how, request)
         self.waits_for.discard(f"{how} {label}")
 
-    async def _until_answered(self, what: str, call: Any, request: Any) -> Any:
+    async def _ask(self, how: str, request: Any) -> Any:
+        """Ask one controller; of one that does not answer, or does not lead, go on to that which it names, or the next."""
+        address = self._address
+        try:
+            return await getattr(self._stubs[address], how)(request, timeout=TIMEOUT_S)
+        except AioRpcError as error:
+            why = error_from_rpc(error, address)
+        if isinstance(why, UnavailableError | DeadlineExceededError) and self._address == address:
+            leader, others = why.metadata.get("leader", ""), [each for each in self._stubs if each != address]
+            self._address = leader if leader in others else others[0]
+        raise why
+
+    async def _until_answered(self, what: str, how: str, request: Any) -> Any:
         while True:
             try:
-                return await call(request, timeout=TIMEOUT_S)
-            except AioRpcError as error:
-                why = error_from_rpc(error, "yard")
+                return await self._ask(how, request)
+            except BatchyardError as error:
+                why = error
             if not isinstance(why, UnavailableError | DeadlineExceededError):
                 self._refused(what, why)
                 return None
@@ -83,8 +99,8 @@ class User:
             label = self._dice.choice(sorted(known))
             try:
                 request = job_pb2.DescribeJobsRequest(job_ids=[known[label]])
-                answer = await self._stub.DescribeJobs(request, timeout=TIMEOUT_S)
-            except AioRpcError:
+                answer = await self._ask("DescribeJobs", request)
+            except BatchyardError:
                 continue
             self._yard.witness.described(label, answer.jobs[0] if answer.jobs else None)
 

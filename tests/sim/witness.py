@@ -224,7 +224,12 @@ class Witness:
                 self.violated("I9", f"{attempt_id} still runs on {run.machine}")
 
     def same_when_restored(self, world: World, records: Any, now: Any) -> None:
-        if described(restore(records, now, Retention())) != described(world):
+        try:
+            again = described(restore(records, now, Retention()))
+        except Exception as error:  # noqa: BLE001  # as a new leader, which would break
+            self.violated("I9", f"no world can be restored from the store: {error}")
+            return
+        if again != described(world):
             self.violated("I9", "a world restored from the store is another")
 
     def _check_truth(self, unit: Any) -> None:

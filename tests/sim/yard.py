@@ -16,20 +16,23 @@ import structlog
 from tests.core.yard import Yard as Settings
 
 from batchyard.ids import JobId, uuid7
-from batchyard_controller import leadership
+from batchyard_controller import app, leadership
 from batchyard_controller.core.model.settings import Preemption
+from batchyard_controller.core.model.values import Instant
 from batchyard_controller.store import etcd as etcd_store
+from batchyard_controller.store import lease as store_lease
 from batchyard_controller.store.codec import encode_touched, load_records
 from batchyard_controller.store.packing import LEADER_KEY
 from batchyard_controller.store.protocol import Put
 
-from .calls import Channel
+from .calls import Channel, Server
 from .etcd import ADDRESS, Etcd, Pair
 from .faults import Faults
-from .loop import EndlessError, Program, VirtualLoop
+from .lease import Keeper, Line
+from .loop import _PROGRAM, EndlessError, Program, VirtualLoop
 from .machine import WALL_MS, Machine
 from .network import Network, Site
-from .programs import PREFIX, YARD, AgentProgram, ControllerProgram
+from .programs import PREFIX, AgentProgram, ControllerProgram
 from .story import CHAOS_S, CONTROLLERS, CPUS, Step
 from .user import User
 from .witness import Witness
@@ -70,7 +73,8 @@ class Yard:
         for machine in self.machines.values():
             self.agent_up(machine)
         program = Program(self.loop, "user", self.broken)
-        self.user = User(self, program, Channel(self.network, self.network.site("user", program), YARD))
+        site = self.network.site("user", program)
+        self.user = User(self, program, {name: Channel(self.network, site, name) for name in CONTROLLERS})
 
     # Building -----------------------------------------------------------------
 
@@ -82,7 +86,7 @@ class Yard:
         for atom in encode_touched(settings.world, settings.world.ledger.take()):
             for change in atom:
                 assert isinstance(change, Put)
-                self.etcd.pairs[(PREFIX + change.key).encode()] = Pair(change.value, 1, 0)
+                self.etcd.pairs[(PREFIX + change.key).encode()] = Pair(change.value, 1, 0, 1)
 
     def _make_machine(self, name: str, number: int) -> Machine:
         return Machine(
@@ -109,9 +113,8 @@ class Yard:
     def _resolve(self, address: str) -> Site | None:
         if address == ADDRESS:
             return self._etcd_site
-        up = [each for each in self.controllers.values() if each is not None and each.program.is_alive]
-        leaders = [each for each in up if each.leadership.leads]
-        return self.dice.choice(leaders or up).site if up else None
+        controller = self.controllers[address]
+        return controller.site if controller is not None and controller.program.is_alive else None
 
     # Who is up ----------------------------------------------------------------
 
@@ -286,7 +289,6 @@ def _complain(yard: Yard) -> Any:
 @contextlib.contextmanager
 def in_place_of_the_real(yard: Yard) -> Iterator[None]:
     """Let the programs find this world's network where they look for gRPC's, and their logs nobody."""
-    from .loop import _PROGRAM  # noqa: PLC0415
 
     def open_channel(address: str, *_: Any, **__: Any) -> Channel:
         program = _PROGRAM.get()
@@ -294,15 +296,41 @@ def in_place_of_the_real(yard: Yard) -> Iterator[None]:
         site = yard.network._sites.get(id(program)) or Site(machine=program.name, program=program)
         return Channel(yard.network, site, address)
 
-    former = (grpc.aio.insecure_channel, leadership.garbage.look_at_all, etcd_store._LEADER_POLL_S)
+    def make_server(interceptors: Any, **_: Any) -> Server:
+        return Server(interceptors, lambda error: yard.broken("a server", error))
+
+    def read_clock() -> Instant:
+        """Read those of the controller that asks."""
+        program = _PROGRAM.get()
+        return next(each.clock() for each in yard.controllers.values() if each is not None and each.program is program)
+
+    def new_job_id() -> JobId:
+        return yard.new_job_id()
+
+    def read_time() -> float:
+        return yard.loop.time()
+
+    twins = (
+        (grpc.aio, "insecure_channel", open_channel),
+        (grpc.aio, "server", make_server),
+        (app, "clock", read_clock),
+        (app, "new_job_id", new_job_id),
+        (leadership.garbage, "look_at_all", lambda: None),
+        (etcd_store, "_LEADER_POLL_S", POLL_S),
+        (etcd_store, "LeaseKeeper", lambda *of_lease: Keeper(yard.network, *of_lease)),
+        (etcd_store, "EtcdLine", Line),
+        (etcd_store, "now", read_time),
+        (store_lease, "now", read_time),
+    )
+    former = [(owner, name, getattr(owner, name)) for owner, name, _ in twins]
     config = structlog.get_config()
-    grpc.aio.insecure_channel = open_channel  # type: ignore[assignment]
-    leadership.garbage.look_at_all = lambda: None
-    etcd_store._LEADER_POLL_S = POLL_S
+    for owner, name, twin in twins:
+        setattr(owner, name, twin)
     logs = structlog.make_filtering_bound_logger(40)
     structlog.configure(processors=[_complain(yard)], wrapper_class=logs, cache_logger_on_first_use=False)
     try:
         yield
     finally:
-        grpc.aio.insecure_channel, leadership.garbage.look_at_all, etcd_store._LEADER_POLL_S = former  # type: ignore[assignment]
+        for owner, name, real in former:
+            setattr(owner, name, real)
         structlog.configure(**config)

@@ -90,6 +90,10 @@ class LeaseKeeper:
         self._answered_at = now()
         self._loop = asyncio.get_running_loop()
         self._stopped = threading.Event()
+        self._sent_at = asked_at
+        self._start()
+
+    def _start(self) -> None:
         # A daemon: it waits for a server at most, and must not hold up the end of the process.
         threading.Thread(target=self._run, name="lease", daemon=True).start()
 
@@ -105,21 +109,34 @@ class LeaseKeeper:
     def _run(self) -> None:
         next_at = self._lease.renews_at
         while not self._stopped.wait(max(0.0, next_at - now())):
-            sent_at = now()
-            self._lease = replace(self._lease, answered_at=self._answered_at)
-            if not self._lease.may_renew(sent_at):
+            timeout_s = self._begin_renewal()
+            if timeout_s is None:
                 break
-            self._call(self._answer)
             try:
-                if not self._line.renew(self._lease.ends_at - sent_at):
+                if not self._line.renew(timeout_s):
                     break
             except StoreError:
-                next_at = min(now() + RETRY_S, self._lease.ends_at)
+                next_at = self._end_renewal(is_answered=False)
             else:
-                self._lease = replace(self._lease, renewed_at=sent_at)
-                next_at = self._lease.renews_at
+                next_at = self._end_renewal(is_answered=True)
         self._line.close()
         self._call(self.stop)
+
+    def _begin_renewal(self) -> float | None:
+        """Return for how long a renewal that is asked for now may be waited for; None: the lease is over."""
+        self._sent_at = now()
+        self._lease = replace(self._lease, answered_at=self._answered_at)
+        if not self._lease.may_renew(self._sent_at):
+            return None
+        self._call(self._answer)
+        return self._lease.ends_at - self._sent_at
+
+    def _end_renewal(self, *, is_answered: bool) -> float:
+        """Return when the next renewal is due."""
+        if not is_answered:
+            return min(now() + RETRY_S, self._lease.ends_at)
+        self._lease = replace(self._lease, renewed_at=self._sent_at)
+        return self._lease.renews_at
 
     def _answer(self) -> None:
         self._answered_at = now()
