@@ -50,9 +50,7 @@ def read(
         size = int(numbers)
         if not any(given):
             if size < 2:  # an array of one is a job
-                raise ValueError(
-                    f"--array {numbers}: an array has at least 2 children; its numbers are {numbers}-{numbers}"
-                )
+                raise ValueError(f"--array {numbers}: an array has at least 2 children")
             return size, NO_VALUES
         raise ValueError(f"--array {numbers} beside items says which of them: {numbers}-{numbers}, or 0-{numbers}")
     if not numbers and not any(given):

@@ -15,6 +15,7 @@ from batchyard_agent.runtimes.protocol import Adoption, Exited
 
 from .engine import Seen, busybox_tar, container_spec, named
 from .own_engine import OwnEngine, own_engine
+from .process_attempts import until
 
 
 @pytest.fixture
@@ -32,8 +33,9 @@ async def test_what_an_engine_ended_before_agent_and_engine_came_back_is_no_faul
     """A job's own code is told as it is all the same."""
     specs = [
         container_spec(tmp_path, named("restart-signal"), "sleep", "600"),
-        container_spec(tmp_path, named("restart-code"), "sh", "-c", "trap 'exit 9' TERM; sleep 600 & wait"),
+        container_spec(tmp_path, named("restart-code"), "sh", "-c", "trap 'exit 9' TERM; echo set; sleep 600 & wait"),
     ]
+    trap_log = specs[1].log_path
     with engine.running():
         with contextlib.closing(docker.APIClient(base_url=engine.address)) as api:
             api.import_image_from_data(busybox_tar("/bin/busybox"), repository="busybox", tag="latest")
@@ -42,6 +44,7 @@ async def test_what_an_engine_ended_before_agent_and_engine_came_back_is_no_faul
         for spec in specs:
             await former.launch(spec)
             await seen.start_of(spec.attempt_id)
+        await until(lambda: trap_log.exists() and trap_log.read_text() == "set\n")
         await former.close()
     with engine.running():
         runtime, seen = DockerRuntime("scope", address=engine.address, network="none"), Seen()
