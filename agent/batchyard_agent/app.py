@@ -297,8 +297,14 @@ class Agent:
             )
         if name == PROCESS:
             user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)
+            owners = job_user.find_owners(config.name, config.owner_uid_min) if config.run_as_owner else None
             return ProcessRuntime(
-                config.state_dir / PROCESS, config.scratch, now_ms=clock.read_wall_ms, link=self._link, user=user
+                config.state_dir / PROCESS,
+                config.scratch,
+                now_ms=clock.read_wall_ms,
+                link=self._link,
+                user=user,
+                owners=owners,
             )
         assert name == FAKE, name
         return FakeRuntime(now_ms=clock.read_wall_ms)

@@ -28,6 +28,7 @@ from batchyard_agent.logs import AGE_MAX_S, BYTES_MAX, TOTAL_BYTES_MAX
 from batchyard_agent.probe.reclaim import EC2_METADATA
 from batchyard_agent.runtimes.docker_spec import BRIDGE, HOST, NETWORKS
 from batchyard_agent.runtimes.host_access import Allowed
+from batchyard_agent.runtimes.job_user import OWNER_UID_MIN
 from batchyard_agent.standing import Applicant
 
 T = TypeVar("T")
@@ -60,6 +61,8 @@ class Config:
         keep_free_mib: With less than this free on the disk of state or scratch, it takes no work.
         scratch_dir: Where processes get a working folder each; None: see ``scratch``.
         job_user: Whom processes run as; None: ``nobody`` where the agent is root.
+        run_as_owner: Processes of a user's jobs run as the account of that name.
+        owner_uid_min: No account with a lower uid is anybody's then.
         allow_root_jobs: Processes may run as root.
         security_level: What all jobs are kept to here, whatever their queue says less.
         closed_networks: What containers at a security level do not reach, beside host and controller.
@@ -99,6 +102,8 @@ class Config:
     keep_free_mib: int = KEEP_FREE_MIB
     scratch_dir: Path | None = None
     job_user: str | None = None
+    run_as_owner: bool = False
+    owner_uid_min: int = OWNER_UID_MIN
     allow_root_jobs: bool = False
     security_level: SecurityLevel = SecurityLevel.PRIVILEGED
     closed_networks: tuple[str, ...] = ()
@@ -270,6 +275,20 @@ OPTIONS = (
         ["--job-user"],
         metavar="NAME|UID",
         help="Whom processes run as. Default: nobody where the agent is root, else the agent's own user.",
+    ),
+    click.Option(
+        ["--run-as-owner"],
+        is_flag=True,
+        help="Let processes run as the account that is called as their job's owner, and those of the administrator "
+        "as --job-user. Needs an agent of root. Default: no.",
+    ),
+    click.Option(
+        ["--owner-uid-min"],
+        type=click.IntRange(min=1),
+        default=OWNER_UID_MIN,
+        show_default=True,
+        metavar="UID",
+        help="With --run-as-owner: refuse accounts with lower uids.",
     ),
     click.Option(
         ["--allow-root-jobs"],

@@ -149,6 +149,7 @@ def _launch_spec(
         node_address=_node_address(message),
         security_level=level,
         job_queue=message.job_queue,
+        owner=message.owner,
     )
 
 
@@ -188,6 +189,7 @@ def _launch_one(
         node_address=_node_address(message),
         security_level=level,
         job_queue=message.job_queue,
+        owner=message.owner,
     )
 
 

@@ -13,6 +13,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class Audit:
             "via": principal.via,
             "from": peer.address or peer.kind.value,
             "call": method.rpartition("/")[2],
-            "thing": str(getattr(request, row.named, ""))[:NAME_LENGTH_MAX] if row.named else "",
+            "thing": _named(request, row.named)[:NAME_LENGTH_MAX],
             "outcome": "OK" if error is None else str(error.reason),
         }
         line, self._end = add(self._end, entry)
@@ -172,3 +173,10 @@ class Audit:
                 os.ftruncate(self._descriptor, self._size)
             if whole:
                 self.head = self._end = read(whole.rpartition(b"\n")[2].decode(errors="replace"))
+
+
+def _named(request: Any, path: str) -> str:
+    """Return the field of a request that names its thing; empty without."""
+    if request is None or not path:
+        return ""
+    return str(reduce(lambda message, name: getattr(message, name, ""), path.split("."), request))

@@ -457,5 +457,6 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         compute_environment_uuid=world.environment_uuid(attempt) if platform is Platform.EKS else "",
         security_level=security_pb2.SecurityLevel.Value(f"SECURITY_LEVEL_{level}"),
         job_queue=spec.queue,
+        owner=spec.owner,
         **task_fields(task),  # type: ignore[arg-type]  # its one field, by name
     )

@@ -22,6 +22,7 @@ from batchyard_agent.joining import agents_address, member_channel
 from batchyard_agent.membership import Membership
 from batchyard_controller.administrator import Administrator
 from batchyard_controller.app import Trust, build_server
+from batchyard_controller.audit import Audit
 from batchyard_controller.authority import HOST_LIFE, Authority, make_authority
 from batchyard_controller.doors import Door, PeerKind, listen_with_tls
 from batchyard_controller.throttles import Throttles
@@ -80,16 +81,16 @@ class Secured:
 
 
 @asynccontextmanager
-async def secured(folder: Path, host_life: timedelta = HOST_LIFE) -> AsyncIterator[Secured]:
+async def secured(folder: Path, host_life: timedelta = HOST_LIFE, audit: Audit | None = None) -> AsyncIterator[Secured]:
     """Open a controller with all its doors."""
     users, agents = hold_address(), hold_address()
     trust = make_trust(folder, agents_port=int(agents.rpartition(":")[2]), host_life=host_life)
     assert trust.authority is not None
-    async with MemoryController(trust=trust) as yard:
+    async with MemoryController(trust=trust, audit=audit) as yard:
         await yard.until_leads()
         servers = []
         for kind, address in ((PeerKind.TLS, users), (PeerKind.HOST, agents)):
-            server = open_door(yard, kind, trust)
+            server = open_door(yard, kind, trust, audit)
             listen_with_tls(server, address, trust.authority, hosts_alone=kind is PeerKind.HOST)
             await server.start()
             servers.append(server)
@@ -100,8 +101,8 @@ async def secured(folder: Path, host_life: timedelta = HOST_LIFE) -> AsyncIterat
                 await server.stop(None)
 
 
-def open_door(yard: Controller, kind: PeerKind, trust: Trust) -> grpc.aio.Server:
+def open_door(yard: Controller, kind: PeerKind, trust: Trust, audit: Audit | None = None) -> grpc.aio.Server:
     """Return a server of one more door of a controller."""
     throttles = Throttles(failures_per_minute=100_000)  # a test fails as often as it likes
     door = Door(kind, yard=YARD)
-    return build_server(yard.leadership, yard.sessions, yard.vault, door, trust, throttles=throttles)
+    return build_server(yard.leadership, yard.sessions, yard.vault, door, trust, audit=audit, throttles=throttles)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.ports import hold_address
 
+from batchyard.audit_log import files_of
 from batchyard.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
@@ -34,6 +36,7 @@ from batchyard_agent.joining import JoinError, join, join_again, member_channel,
 from batchyard_agent.membership import BrokenMembershipError, Membership, new_membership, read_membership
 from batchyard_agent.standing import Applicant, Standing, find_membership, next_run
 from batchyard_controller.app import AGENT_SERVICE
+from batchyard_controller.audit import Audit
 from batchyard_controller.doors import PeerKind, listen_with_tls
 
 from .controller import PATIENCE_S, MemoryController, code_of, refusal_of
@@ -254,7 +257,28 @@ async def test_a_request_for_anothers_id_is_refused_and_an_id_that_is_told_is_no
 # A host as another -------------------------------------------------------------------------
 
 
-async def test_a_host_as_another_is_denied_and_the_other_lives(doors: Secured, tmp_path: Path) -> None:
+@pytest.fixture
+def audit(tmp_path: Path) -> Audit:
+    return Audit(tmp_path / "audit", lambda: 1_700_000_000_000)
+
+
+@pytest.fixture
+async def audited(tmp_path: Path, audit: Audit) -> AsyncIterator[Secured]:
+    async with secured(tmp_path / "controller", audit=audit) as doors:
+        yield doors
+
+
+def refusals(audit: Audit) -> list[tuple[str, ...]]:
+    """Return who was refused what, and why, as the audit log says."""
+    assert audit.folder is not None
+    lines = [json.loads(line) for path in files_of(audit.folder) for line in path.read_text().splitlines()]
+    keys = ("who", "via", "from", "call", "thing", "outcome")
+    return [tuple(line[key] for key in keys) for line in lines if line["outcome"] != "OK"]
+
+
+async def test_a_host_as_another_is_denied_and_the_other_lives(audited: Secured, audit: Audit, tmp_path: Path) -> None:
+    """And the log says which host it was, as its certificate does, and as which it came."""
+    doors = audited
     alpha = await new_member(doors, tmp_path / "a", "alpha")
     beta = await new_member(doors, tmp_path / "b", "beta")
     async with doors.as_host(beta) as port, doors.as_host(alpha) as false_port:
@@ -275,6 +299,11 @@ async def test_a_host_as_another_is_denied_and_the_other_lives(doors: Secured, t
             await by_socket.read()
         assert code_of(denied.value) == "PERMISSION_DENIED"
         await true.hear_nothing()
+    told = [
+        (f"host {alpha.host_id}", f"host {alpha.host_id}", "127.0.0.1", "Connect", beta.host_id, "HOST_NOT_ITSELF"),
+        ("administrator", "socket", "local", "Connect", beta.host_id, "HOST_NOT_ITSELF"),
+    ]
+    assert refusals(audit) == told
 
 
 async def test_one_agent_speaks_for_the_nodes_of_its_cluster_and_for_no_other_host(

@@ -6,24 +6,29 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import grpc
 import pytest
 
 from batchyard.arns import instance_id
 from batchyard.ids import HostId, task_id
+from batchyard.v1 import access_pb2 as access_pb
 from batchyard.v1 import agent_pb2 as pb
 from batchyard.v1 import attempt_pb2, host_pb2, job_pb2, security_pb2
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
+from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard_controller import driver
 from batchyard_controller.app import clock
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import EndSession
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.doors import Door, PeerKind
 from batchyard_controller.services.hosts import PAGE_BYTES_MAX
 from batchyard_controller.store.memory import MemoryData
+from batchyard_controller.throttles import Throttles
 
-from .controller import PATIENCE_S, MemoryController, amounts, container, environment, queue, refusal
+from .controller import PATIENCE_S, MemoryController, amounts, container, environment, queue, refusal, submission
 from .hand_agent import HOST_ID, OTHER_ID, HandAgent, ended, facts, running
 
 
@@ -87,6 +92,23 @@ async def test_attempt_is_told_its_queue_and_the_level_of_that(yard: MemoryContr
     await yard.submit(queue="strangers", container=job)
     (spec,) = await agent.hear_starts()
     assert spec.security_level == security_pb2.SECURITY_LEVEL_BASELINE
+
+
+async def test_attempt_is_told_whose_job_it_is_and_not_what_its_sender_says_of_that() -> None:
+    """Processes may run as that account: it is who has shown that they are, and empty of the administrator's."""
+    async with MemoryController(other=Door(PeerKind.TLS), throttles=Throttles()) as yard:
+        await yard.until_leads()
+        await yard.furnish()
+        agent = HandAgent(yard)
+        await agent.join()
+        token = (await yard.access.CreateToken(access_pb.CreateTokenRequest(user="ann"))).token
+        await yard.access.BindRole(access_pb.BindRoleRequest(user="ann", role="submitter"))
+        async with grpc.aio.insecure_channel(yard.other_address) as channel:
+            bearer = (("authorization", f"Bearer {token}"),)
+            await JobServiceStub(channel).SubmitJob(submission("hers", submitted_by="bob"), metadata=bearer)
+        assert [spec.owner for spec in await agent.hear_starts()] == ["ann"]
+        await yard.submit(submitted_by="bob")
+        assert [spec.owner for spec in await agent.hear_starts()] == [""]
 
 
 async def test_child_is_told_its_index_and_its_gpus(yard: MemoryController) -> None:

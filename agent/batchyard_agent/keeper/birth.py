@@ -31,7 +31,7 @@ class Order:
     Attributes:
         fields: As they came.
         name: See ``record.Kept``.
-        user: Whom it becomes, as uid and gid; None: it stays who this program is.
+        user: Whom it becomes, as uid, gid and further groups; None: it stays who this program is.
         groups: Folders of its cgroup, to be made.
         limits: Resource limits: number, soft, hard.
     """
@@ -50,7 +50,7 @@ class Order:
         """
         name, _, _, _, user, groups, _, _, limits, _, _, _, _, _, _ = self.fields = fields
         self.name = name.decode()
-        self.user = _pair(user)
+        self.user = tuple(map(int, user.split(b":"))) if user else None
         self.groups = [os.fsdecode(group) for group in wire.unpack(groups)]
         self.limits = [(int(a), int(b), int(c)) for a, b, c in _threes(wire.unpack(limits))]
 
@@ -95,7 +95,7 @@ class Order:
         except FileExistsError:
             pass
         if self.user is not None:
-            os.chown(self.folder, *self.user, follow_symlinks=False)
+            os.chown(self.folder, self.user[0], self.user[1], follow_symlinks=False)
 
     def open_input(self, null: int) -> int:
         """
@@ -157,11 +157,6 @@ class Order:
         arguments = wire.unpack(self.fields[9])
         environment = dict(each.split(b"=", 1) for each in wire.unpack(self.fields[10]))
         return _call(arguments, environment, call)
-
-
-def _pair(text: bytes) -> tuple[int, int] | None:
-    uid, _, gid = text.partition(b":")
-    return (int(uid), int(gid)) if text else None
 
 
 def _threes(fields: list[bytes]) -> list[tuple[bytes, bytes, bytes]]:
@@ -257,9 +252,10 @@ class _Child:
         order.take_limits(self._mark)
         if order.user is not None:
             self._stage = b"user"
-            os.setgroups([])
-            os.setresgid(order.user[1], order.user[1], order.user[1])
-            os.setresuid(order.user[0], order.user[0], order.user[0])
+            uid, gid, *further = order.user
+            os.setgroups(further)
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
         self._stage = b"cwd"
         order.enter_folder(log)
         self._stage = b"journal"

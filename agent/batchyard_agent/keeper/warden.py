@@ -47,12 +47,12 @@ _READ_BYTES = 1 << 16
 _FDS_MAX = 1 << 16
 
 
-def run(user: tuple[int, int], keeper: socket, null: int) -> None:
+def run(user: tuple[int, ...], keeper: socket, null: int) -> None:
     """
     Be the first process of the namespace that this process was forked into; never return.
 
     Args:
-        user: Whose commands it is to start, as uid and gid.
+        user: Whose commands it is to start, as in an order.
         keeper: Connected to the keeper.
         null: Open file.
     """
@@ -65,7 +65,7 @@ def run(user: tuple[int, int], keeper: socket, null: int) -> None:
 class _Warden:
     """What it holds, and what it is doing."""
 
-    def __init__(self, user: tuple[int, int], ours: socket, null: int) -> None:
+    def __init__(self, user: tuple[int, ...], ours: socket, null: int) -> None:
         self._user = user
         self._socket = ours
         self._null = null
@@ -121,7 +121,7 @@ class _Warden:
         self._socket = socket(fileno=3)
         self._pid = os.readlink("/proc/self").encode()  # as it is seen from outside
         self._cpus, self._nice = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
-        os.setgroups([])
+        os.setgroups(self._user[2:])
         kernel.hide_others()
 
     def _cover(self, order: birth.Order) -> None:
@@ -171,7 +171,7 @@ class _Warden:
             self._stage = b"limits"
             order.take_limits(mark)
             self._stage = b"user"
-            uid, gid = self._user
+            uid, gid = self._user[:2]
             os.setresgid(gid, gid, 0)
             os.setresuid(uid, uid, 0)  # the last is gone with the call of the command
             self._stage = b"cwd"

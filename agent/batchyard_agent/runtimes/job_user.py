@@ -1,7 +1,7 @@
 """
-The user as whom processes run: never the agent's own when that is root, unless its operator says so.
+The users as whom processes run: never the agent's own when that is root, unless its operator says so.
 
-It knows who that is and where it gets in, and nothing of attempts. The keeper makes each
+It knows who they are and where they get in, and nothing of attempts. The keeper makes each
 process that user, before anything that a job may set touches it.
 """
 
@@ -10,12 +10,17 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from batchyard_agent.runtimes.protocol import RuntimeUnavailableError
 
 DEFAULT = "nobody"
+
+OWNER_UID_MIN = 1000
+"""The lowest uid that ``useradd`` gives to people (UID_MIN of login.defs); accounts of services have lower ones."""
 
 _CHECK_LIMIT_S = 10
 _FOLDER_CLOSED = 3
@@ -23,16 +28,29 @@ _FOLDER_CLOSED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobUser:
-    """A user of this machine, not root."""
+    """
+    A user of this machine, not root.
+
+    Attributes:
+        groups: Those beside its first one that its processes have.
+        home: Its home folder, where it runs its own jobs; empty: processes have their working folder as HOME.
+    """
 
     name: str
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
+    home: str = ""
 
     @property
     def names(self) -> frozenset[str]:
         """All that a job may call this user."""
         return frozenset({self.name, str(self.uid), f"{self.uid}:{self.gid}"})
+
+    @property
+    def popen_arguments(self) -> dict[str, Any]:
+        """What has ``subprocess`` start a program as this user."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
 
     def require_access(self, folder: Path) -> None:
         """
@@ -45,7 +63,7 @@ class JobUser:
         try:
             done = subprocess.run(
                 line, check=False, capture_output=True, env={}, cwd="/", timeout=_CHECK_LIMIT_S,
-                user=self.uid, group=self.gid, extra_groups=[],
+                **self.popen_arguments,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise RuntimeUnavailableError(f"{self.name!r} does not get into {folder}: no answer") from error
@@ -56,6 +74,63 @@ class JobUser:
                 f"processes run as {self.name!r}, who cannot enter {folder}: "
                 "give the agent a --scratch-dir below folders that all may enter"
             )
+
+
+class NoAccountError(Exception):
+    """A job's owner has no account here as which processes may run; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owners:
+    """
+    The accounts as which jobs of users run, where processes run as their owners.
+
+    Attributes:
+        host: This host's name.
+        uid_min: Accounts with lower uids are nobody's to run jobs as; at least 1, so never root's.
+        find_account: Looks up an account by its name, as ``pwd.getpwnam``; raises KeyError.
+        find_groups: Tells all groups of an account by its name and first group, as ``os.getgrouplist``.
+    """
+
+    host: str
+    uid_min: int = OWNER_UID_MIN
+    find_account: Callable[[str], pwd.struct_passwd] = pwd.getpwnam
+    find_groups: Callable[[str, int], list[int]] = os.getgrouplist
+
+    def __post_init__(self) -> None:
+        assert self.uid_min > 0, "root is nobody's"
+
+    def account(self, owner: str) -> JobUser:
+        """
+        Return the account of a job's owner.
+
+        Raises:
+            NoAccountError: there is none of the very name, or it may not be used.
+        """
+        rule = f"host {self.host!r} runs processes as their owners"
+        try:
+            entry = self.find_account(owner)
+        except KeyError:
+            raise NoAccountError(f"{rule}, and has no account {owner!r}") from None
+        if entry.pw_name != owner:  # a directory that heeds no case would make one user another
+            raise NoAccountError(f"{rule}, and has no account {owner!r}, but {entry.pw_name!r}")
+        if entry.pw_uid < self.uid_min:
+            why = f"{owner!r} has the uid {entry.pw_uid} there; the lowest is {self.uid_min}"
+            raise NoAccountError(f"{rule}, but {why}")
+        groups = tuple(group for group in self.find_groups(owner, entry.pw_gid) if group != entry.pw_gid)
+        return JobUser(name=owner, uid=entry.pw_uid, gid=entry.pw_gid, groups=groups, home=entry.pw_dir)
+
+
+def find_owners(host: str, uid_min: int) -> Owners:
+    """
+    Return whom jobs of users run as, where the operator says that they run as their owners.
+
+    Raises:
+        RuntimeUnavailableError: this agent cannot become others.
+    """
+    if os.geteuid() != 0:
+        raise RuntimeUnavailableError("only an agent of root can run processes as their owners")
+    return Owners(host=host, uid_min=uid_min)
 
 
 def find(name: str | None, *, allow_root: bool) -> JobUser | None:

@@ -34,7 +34,7 @@ from batchyard_agent.keeper_link import KeeperLink, Kept
 from batchyard_agent.probe.cpu_memory import read_boot_id
 from batchyard_agent.runtimes import cgroup, log_limit, process_table, scratch
 from batchyard_agent.runtimes.disk_watch import DiskWatch
-from batchyard_agent.runtimes.job_user import JobUser
+from batchyard_agent.runtimes.job_user import JobUser, Owners
 from batchyard_agent.runtimes.plain_names import attempt_id_of, part_name, plain_name, whole_name
 from batchyard_agent.runtimes.process_launch import (
     CannotLaunchError,
@@ -80,6 +80,7 @@ class ProcessRuntime:
         now_ms: Wall clock.
         link: To the keeper; opened here if nobody has.
         user: Whom they run as; None: the agent's own user.
+        owners: As whom those of users run; None: as all others.
         enforcement: ``auto`` takes cgroups where they can be had; ``rlimit`` never does.
     """
 
@@ -94,11 +95,13 @@ class ProcessRuntime:
         now_ms: Callable[[], int],
         link: KeeperLink,
         user: JobUser | None = None,
+        owners: Owners | None = None,
         enforcement: Literal["auto", "rlimit"] = "auto",
     ) -> None:
         self._state_dir = state_dir
         self._scratch = scratch_dir
         self._user = user
+        self._owners = owners
         self._boot_file = state_dir / "boot"
         self._now_ms = now_ms
         self._link = link
@@ -122,8 +125,9 @@ class ProcessRuntime:
 
     @property
     def user(self) -> str:
-        """Whom processes run as, by name where that has one."""
-        return self._user.name if self._user else max(own_names())
+        """Whom processes run as, in words: by name where that has one."""
+        name = self._user.name if self._user else max(own_names())
+        return f"their owner or {name}" if self._owners else name
 
     @property
     def is_other_user(self) -> bool:
@@ -158,7 +162,7 @@ class ProcessRuntime:
             self._launched_boot_id = self._boot_file.read_text()
         self._former = upgrade.end_former_attempts(self._state_dir)
         self._find_cgroups()
-        self._launcher = Launcher(scratch=self._scratch, cgroups=self._cgroups, user=self._user)
+        self._launcher = Launcher(scratch=self._scratch, cgroups=self._cgroups, user=self._user, owners=self._owners)
 
     def _find_cgroups(self) -> None:
         why_not = "chosen by configuration"
@@ -394,13 +398,20 @@ class ProcessRuntime:
     def _follow(self, live: Live, kept: Kept) -> None:
         live.pid = kept.pid
         if live.output:
-            own = str((self._scratch / whole_name(live.name)).absolute())
-            folders = live.working_directory or own, own
-            live.copy = OutputCopy(live.output, folders, live.log_path, self._user)
+            self._copy_log(live)
         if self._watch is None:
             self._watch = self._loop.call_later(WATCH_INTERVAL_S, self._look)
         if live.disk_mib:
             self._disk_watch.wake()
+
+    def _copy_log(self, live: Live) -> None:
+        own = str((self._scratch / whole_name(live.name)).absolute())
+        try:
+            user = self._launcher.user_of(live.owner)
+        except CannotLaunchError as error:  # the account went while the attempt ran
+            _log.warning("no copy of a log", log=str(live.log_path), path=live.output, error=str(error))
+            return
+        live.copy = OutputCopy(live.output, (live.working_directory or own, own), live.log_path, user)
 
     def _running(self) -> list[Live]:
         return [live for live in self._live.values() if live.pid]

@@ -22,7 +22,7 @@ from batchyard_agent.keeper.wire import pack
 from batchyard_agent.probe import nvml
 from batchyard_agent.runtimes import cgroup
 from batchyard_agent.runtimes.cgroup import CgroupParent, Plan
-from batchyard_agent.runtimes.job_user import JobUser
+from batchyard_agent.runtimes.job_user import JobUser, NoAccountError, Owners
 from batchyard_agent.runtimes.plain_names import whole_name
 from batchyard_agent.runtimes.protocol import LaunchSpec, StartFailed
 
@@ -93,6 +93,7 @@ class Launcher:
         scratch: Where attempts get a working folder each.
         cgroups: None: limits are kept without.
         user: Whom commands run as; None: the agent's own.
+        owners: As whom those of users run; None: as all others.
         find_minors: Tells the numbers of GPUs' devices by UUID, as ``nvml.minors``.
         devices: Where they are.
     """
@@ -100,6 +101,7 @@ class Launcher:
     scratch: Path
     cgroups: CgroupParent | None
     user: JobUser | None = None
+    owners: Owners | None = None
     find_minors: Callable[[], Mapping[str, int | None]] = nvml.minors
     devices: Path = Path("/dev")
 
@@ -110,12 +112,13 @@ class Launcher:
         Raises:
             CannotLaunchError: it cannot be started as it is asked.
         """
-        _refuse_what_needs_a_container(spec, self.user.names if self.user else own_names())
+        user = self.user_of(spec.owner)
+        _refuse_what_needs_a_container(spec, user.names if user else own_names())
         scratch = self.scratch.absolute()
         own, wanted = str(scratch / whole_name(name)), spec.container.working_directory
         is_optional = spec.container.working_directory_optional
         folder = own if is_optional else wanted or own
-        environment = {"PATH": DEFAULT_PATH, "HOME": folder, **spec.environment, **spec.secrets}
+        environment = {"PATH": DEFAULT_PATH, "HOME": folder, **_login(user), **spec.environment, **spec.secrets}
         words = [folder, wanted, *spec.container.command, *environment, *environment.values()]
         if not spec.container.command:
             raise CannotLaunchError("no command specified")
@@ -129,7 +132,7 @@ class Launcher:
             encode(spec.log_path.absolute()),
             encode(folder),
             b"1" if folder == own else b"",
-            f"{self.user.uid}:{self.user.gid}".encode() if self.user else b"",
+            ":".join(map(str, (user.uid, user.gid, *user.groups))).encode() if user else b"",
             pack([encode(each) for each in plan.folders]),
             pack([encode(each) for write in plan.writes for each in (write.path, write.value, write.may_be_missing)]),
             pack([encode(each) for each in plan.joins]),
@@ -141,6 +144,23 @@ class Launcher:
             encode(wanted if is_optional else ""),
             spec.container.stdin,
         )
+
+    def user_of(self, owner: str) -> JobUser | None:
+        """
+        Return whom a job's processes run as; None: this agent's own user.
+
+        Args:
+            owner: The user whose job it is; empty: the administrator, who is none of the host's accounts.
+
+        Raises:
+            CannotLaunchError: they have no account here.
+        """
+        if self.owners is None or not owner:
+            return self.user
+        try:
+            return self.owners.account(owner)
+        except NoAccountError as error:
+            raise CannotLaunchError(str(error)) from error
 
     def _closed(self, gpu_uuids: tuple[str, ...]) -> list[str]:
         """Return the devices of GPUs that are not the attempt's; none where it cannot be told which are."""
@@ -233,6 +253,11 @@ def refuse_below_level(spec: LaunchSpec, *, is_kept_apart: bool) -> None:
     if spec.security_level.is_secured and not is_kept_apart:
         text = "takes an agent of root, which runs processes as another user"
         raise CannotLaunchError(f"security level {spec.security_level} {text}", host_failed=True)
+
+
+def _login(user: JobUser | None) -> dict[str, str]:
+    """Return what a login would set, of a user who has a home."""
+    return {"HOME": user.home, "USER": user.name, "LOGNAME": user.name} if user and user.home else {}
 
 
 def _refuse_what_needs_a_container(spec: LaunchSpec, users: AbstractSet[str]) -> None:

@@ -39,6 +39,7 @@ class Live:
         tell: Is told what becomes of it.
         pid: Of its command; 0: it has not started yet.
         order: What the keeper is told to start it; empty once it runs.
+        owner: The user whose job it is; empty: the administrator's.
         output: Where a copy of its log goes; empty: nowhere.
         copy: That copy, once it runs.
         is_killed: The keeper was told to kill it.
@@ -58,6 +59,7 @@ class Live:
     pid: int = 0
     order: tuple[bytes, ...] = ()
     killed_for_memory: bool = False
+    owner: str = ""
     output: str = ""
     copy: OutputCopy | None = None
     is_killed: bool = False
@@ -77,6 +79,7 @@ class Live:
             memory_mib=spec.container.resources.memory_mib,
             disk_mib=spec.container.resources.disk_mib,
             tell=tell,
+            owner=spec.owner,
             output=spec.container.output_path,
         )
 

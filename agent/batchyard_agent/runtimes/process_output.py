@@ -12,7 +12,6 @@ import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -92,9 +91,7 @@ class OutputCopy:
                 writer.kill()
 
     async def _open(self) -> asyncio.subprocess.Process:
-        who: dict[str, Any] = {}
-        if self._user is not None:
-            who = {"user": self._user.uid, "group": self._user.gid, "extra_groups": []}
+        who = self._user.popen_arguments if self._user else {}
         return await asyncio.create_subprocess_exec(
             *("/bin/sh", "-c", _WRITE, "batchyard-output", self._path, *self._folders),
             stdin=asyncio.subprocess.PIPE,

@@ -89,6 +89,7 @@ class LaunchSpec:
         compute_environment: Of pods: an id of the environment that it is of.
         security_level: That of its queue.
         job_queue: Its queue, of whose network its containers are where the level is not PRIVILEGED.
+        owner: The user whose job it is, as the controller says; empty: the administrator's.
     """
 
     attempt_id: str
@@ -113,6 +114,7 @@ class LaunchSpec:
     compute_environment: str = ""
     security_level: SecurityLevel = SecurityLevel.PRIVILEGED
     job_queue: str = ""
+    owner: str = ""
 
     def with_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
         """Return it with variables for its containers, by their names; its own have none."""

@@ -115,6 +115,7 @@ class AttemptSpec(google.protobuf.message.Message):
     COMPUTE_ENVIRONMENT_UUID_FIELD_NUMBER: builtins.int
     SECURITY_LEVEL_FIELD_NUMBER: builtins.int
     JOB_QUEUE_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Never reused."""
     job_id: builtins.str
@@ -137,6 +138,10 @@ class AttemptSpec(google.protobuf.message.Message):
     """
     job_queue: builtins.str
     """Its queue, on whose network its containers are where the level is not PRIVILEGED."""
+    owner: builtins.str
+    """The user whose job it is, as the controller knows them; empty: the administrator's. A host that runs
+    processes as their owners goes by it.
+    """
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties: ...
     @property
@@ -179,9 +184,10 @@ class AttemptSpec(google.protobuf.message.Message):
         compute_environment_uuid: builtins.str = ...,
         security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
         job_queue: builtins.str = ...,
+        owner: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["container", b"container", "node", b"node", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "job_queue", b"job_queue", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "security_level", b"security_level", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "job_queue", b"job_queue", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "owner", b"owner", "security_level", b"security_level", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
 
 Global___AttemptSpec: typing_extensions.TypeAlias = AttemptSpec
 

@@ -197,9 +197,12 @@ class Authorizer(grpc.aio.ServerInterceptor):
         async def guarded(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
             call = await self._learnt(begin(context))
             principal = self._enter(call, None)
+            first: Any = None
 
             async def same() -> AsyncIterator[Any]:
+                nonlocal first
                 async for request in requests:
+                    first = first or request  # which says what it is about
                     self._require_same(call, principal)
                     yield request
 
@@ -208,7 +211,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
                     self._note(call, principal, answer)
                     yield answer
             except BatchyardError as error:
-                self._note(call, principal, None, error)
+                self._note(call, principal, first, error)
                 raise
 
         return guarded

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from batchyard.resources import Resources
 from batchyard.tasks import Condition, Container, ContainerDependency
 from batchyard_agent.keeper_link import KeeperLink
-from batchyard_agent.runtimes.job_user import JobUser
+from batchyard_agent.runtimes.job_user import JobUser, Owners
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import (
     ContainersChanged,
@@ -107,12 +107,13 @@ def runtime(
     *,
     enforcement: Literal["auto", "rlimit"] = "auto",
     user: JobUser | None = None,
+    owners: Owners | None = None,
     scratch: str = "scratch",
 ) -> ProcessRuntime:
     """Return a runtime with all that is its own below a folder, its keeper's too."""
     link = KeeperLink(folder / "keeper")
     return ProcessRuntime(
-        folder / "state", folder / scratch, now_ms=now_ms, link=link, enforcement=enforcement, user=user
+        folder / "state", folder / scratch, now_ms=now_ms, link=link, enforcement=enforcement, user=user, owners=owners
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from batchyard.tasks import Ulimit
+from batchyard_agent import keeper_link
 from batchyard_agent.runtimes import job_user
+from batchyard_agent.runtimes.job_user import JobUser, NoAccountError, Owners
 from batchyard_agent.runtimes.plain_names import plain_name
 from batchyard_agent.runtimes.protocol import Exited, RuntimeUnavailableError, StartFailed, StopSignal
 
@@ -258,3 +261,103 @@ def test_root_only_where_the_operator_says_so() -> None:
             job_user.find(name, allow_root=False)
     with pytest.raises(RuntimeUnavailableError, match="no user 'no-such-user'"):
         job_user.find("no-such-user", allow_root=False)
+
+
+# As their owners ----------------------------------------------------------------------------
+
+ACCOUNTS = {
+    name: pwd.struct_passwd((entry, "x", uid, 100, "", f"/home/{entry}", "/bin/sh"))
+    for name, entry, uid in (("ann", "ann", 1000), ("ANN", "ann", 1000), ("www", "www", 999), ("root", "root", 0))
+}
+
+
+@pytest.mark.parametrize(
+    ("owner", "uid_min", "why"),
+    [
+        ("bob", 1000, "and has no account 'bob'"),
+        ("1000", 1000, "and has no account '1000'"),
+        ("ANN", 1000, "and has no account 'ANN', but 'ann'"),
+        ("ann", 1001, "but 'ann' has the uid 1000 there; the lowest is 1001"),
+        ("www", 1000, "but 'www' has the uid 999 there; the lowest is 1000"),
+        ("root", 1, "but 'root' has the uid 0 there; the lowest is 1"),
+    ],
+)
+def test_who_has_no_account_of_the_very_name_or_too_low_a_one_is_refused(owner: str, uid_min: int, why: str) -> None:
+    owners = Owners(host="alpha", uid_min=uid_min, find_account=ACCOUNTS.__getitem__, find_groups=lambda _, gid: [gid])
+    with pytest.raises(NoAccountError) as refused:
+        owners.account(owner)
+    assert str(refused.value) == f"host 'alpha' runs processes as their owners, {why}"
+
+
+def test_an_owners_account_has_its_groups_and_home() -> None:
+    owners = Owners(host="alpha", find_account=ACCOUNTS.__getitem__, find_groups=lambda _, gid: [gid, 27, 44])
+    assert owners.account("ann") == JobUser(name="ann", uid=1000, gid=100, groups=(27, 44), home="/home/ann")
+
+
+GAMES = pwd.getpwnam("games")
+"""An account that every Linux has, and that has nothing."""
+
+
+@pytest.fixture(params=["jails", "forks"])
+async def owners_host(
+    request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Host]:
+    """A host that runs processes as their owners, with namespaces and without."""
+    owners = Owners(host="alpha", uid_min=1, find_groups=lambda _, gid: [gid, 65533])
+    user = job_user.find(None, allow_root=False)
+    if request.param == "forks":
+        program = folder / "batchyard_agent" / "keeper"
+        shutil.copytree(keeper_link._PROGRAM, program)
+        with (program / "kernel.py").open("a") as text:
+            text.write("\n\ndef can_isolate():\n    return False\n")
+        monkeypatch.setattr(keeper_link, "_PROGRAM", str(program))
+    opened = await Host(runtime(folder, user=user, owners=owners)).open()
+    if request.param == "forks":
+        assert not opened.runtime.is_isolated
+    yield opened
+    await opened.clear()
+
+
+@as_root
+async def test_a_users_job_is_that_account_and_the_administrators_is_nobody(owners_host: Host, folder: Path) -> None:
+    """One after the other, so that none has a jail of another's; each with folder, log, home and copy of its own."""
+    script = "id -u; id -g; id -G; echo $HOME $USER $LOGNAME; touch here; echo out >>/dev/stdout; grep CapEff /proc/self/status"
+    (folder / "out").mkdir()
+    (folder / "out").chmod(0o777)
+    told = []
+    for number, owner in enumerate(("games", "", "games"), 1):
+        output = str(folder / "out" / f"{number}")
+        spec = replace(shell(folder, script, number=number, output_path=output), owner=owner)
+        end = await owners_host.done(spec)
+        assert isinstance(end, Exited), end
+        own = folder / "scratch" / plain_name(spec.attempt_id)
+        assert {own.stat().st_uid, (own / "here").stat().st_uid, Path(output).stat().st_uid} == {
+            GAMES.pw_uid if owner else NOBODY.pw_uid
+        }
+        assert Path(output).read_text() == log_of(spec)
+        told.append(log_of(spec).split())
+    games = [*map(str, (GAMES.pw_uid, GAMES.pw_gid, GAMES.pw_gid, 65533)), GAMES.pw_dir, "games", "games"]
+    assert told[0] == told[2] == [*games, "out", "CapEff:", "0" * 16]
+    own_folder = str(folder / "scratch" / plain_name(shell(folder, "", number=2).attempt_id))
+    gid = str(NOBODY.pw_gid)
+    assert told[1][:4] == [str(NOBODY.pw_uid), gid, gid, own_folder]
+
+
+@as_root
+async def test_a_user_without_an_account_starts_nothing_and_none_is_another(owners_host: Host, folder: Path) -> None:
+    """Whatever user the job itself names."""
+    spec = replace(shell(folder, "echo ran"), owner="no-such-user")
+    end = await owners_host.done(spec)
+    assert isinstance(end, StartFailed)
+    assert (end.reason, end.host_failed) == (
+        "CannotStartContainerError: host 'alpha' runs processes as their owners, and has no account 'no-such-user'",
+        False,
+    )
+    assert log_of(spec) == ""
+    posing = replace(shell(folder, "echo ran", number=2, user="nobody"), owner="games")
+    end = await owners_host.done(posing)
+    assert isinstance(end, StartFailed)
+    assert "run as 'games', not as 'nobody'" in end.reason
+    root = replace(shell(folder, "echo ran", number=3), owner="root")
+    assert isinstance(await owners_host.done(root), StartFailed)
+    assert log_of(posing) + log_of(root) == ""

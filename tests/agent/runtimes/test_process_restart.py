@@ -248,8 +248,8 @@ async def test_a_keeper_of_another_version_becomes_the_agents(
     before = keeper(tmp_path / "keeper")
     program = tmp_path / "batchyard_agent" / "keeper"
     shutil.copytree(keeper_link._PROGRAM, program)
-    (program / "wire.py").write_text((program / "wire.py").read_text().replace('VERSION = b"1"', 'VERSION = b"2"'))
-    monkeypatch.setattr(wire, "VERSION", b"2")
+    (program / "wire.py").write_text((program / "wire.py").read_text() + 'VERSION = b"another"\n')
+    monkeypatch.setattr(wire, "VERSION", b"another")
     monkeypatch.setattr(keeper_link, "_PROGRAM", str(program))
     heir = await agents.successor()
     assert keeper(tmp_path / "keeper") == before

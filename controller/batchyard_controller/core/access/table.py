@@ -40,7 +40,7 @@ class Row:
     Attributes:
         kind: None: the request says it.
         queue: The field that names a queue; empty: it is of none.
-        named: The field that names the thing, for the audit; empty: none does.
+        named: The field that names the thing, for the audit, by its path; empty: none does.
     """
 
     verb: Verb
@@ -176,7 +176,7 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "Join": _row(Verb.CREATE, None, Place.OPEN, "name"),
     },
     "AgentService": {
-        "Connect": _row(Verb.USE, Kind.SESSION, Place.DOOR),
+        "Connect": _row(Verb.USE, Kind.SESSION, Place.DOOR, "hello.host_id"),
         "RenewCertificate": _row(Verb.USE, Kind.SESSION, Place.DOOR),
     },
 }
