@@ -36,7 +36,7 @@ def test_lengths_are_written_as_they_are_read(seconds: int) -> None:
 def test_a_timeout_may_have_a_unit_and_is_shown_with_one(run: Run, yard: Yard) -> None:
     job = run("submit", "--timeout", "1h30m", "--", "true").out.strip()
     assert yard.client.describe_job(job).timeout_s == 5400
-    assert "Timeout   1h 30m" in run("describe", job).out
+    assert "Timeout    1h 30m" in run("describe", job).out
     assert run("job-definition", "register", "d", "--timeout", "15m", "--", "true").code == 0
     assert yard.client.describe_job_definitions(["d"])[0].timeout_s == 900
     assert run("wait", job, "--timeout", "0.05s").code == 124

@@ -124,7 +124,7 @@ def test_what_aws_has_no_members_for_is_in_the_line_of_batchyard_alone() -> None
 
 def test_batchyard_reads_what_the_form_says() -> None:
     read = parsed(lines("SubmitJob", NATIVE)[0])
-    assert (read["image"], read["array_size"], read["array_concurrency"]) == ("busybox", 20_000, 5)
+    assert (read["image"], read["array"], read["array_concurrency"]) == ("busybox", "20000", 5)
     assert read["command"] == ("echo", "--", "-x")
     assert read["depends_on"] == ("a,AFTER_ANY",)
     read = parsed(lines("SubmitJob", SUBMISSION)[0])
