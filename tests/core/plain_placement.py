@@ -284,7 +284,7 @@ def _note_placed(
 ) -> None:
     ends_ms, asked = yard.ends_ms(unit), unit.task.resources
     claims = tuple(GpuClaim(uuid=uuid, millis=millis) for uuid, millis in gpus)
-    yard.placed.append((host_id, Tenant(ends_ms, asked, claims, environment)))
+    yard.placed.append((host_id, Tenant(ends_ms, asked, claims, environment, yard.now.boot_ms)))
     for kept in yard.kept:
         if kept.is_soon_over(yard, ends_ms):
             continue

@@ -252,7 +252,7 @@ def test_a_forecast_knows_each_gpu():
     forecast = Forecast((0, 0, 0, 0), {"a": 0, "b": 500})
     asked = Resources(gpu_millis=1000)
     holds = [
-        Tenant(at_ms, Resources(gpu_millis=500), (GpuClaim(uuid=uuid, millis=500),), "ce")
+        Tenant(at_ms, Resources(gpu_millis=500), (GpuClaim(uuid=uuid, millis=500),), "ce", came_ms=0)
         for at_ms, uuid in ((10, "a"), (20, "b"), (30, "a"))
     ]
     forecast.add(Resources(gpu_millis=1000), ())

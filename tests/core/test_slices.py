@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.core.test_node_laws import nodes
 from tests.core.yard import Yard, container
 
 from batchyard.states import JobState
-from batchyard_controller.core.model.settings import DispatchOrder
+from batchyard_controller.core.model.settings import ComputeResources, DispatchOrder
 from batchyard_controller.core.model.values import Instant
 
 
@@ -83,3 +84,57 @@ def test_who_stops_a_queue_passes_as_soon_as_time_lets_it(yard: Yard, steps_max:
     yard.now = Instant(wall_ms=3_602_000, boot_ms=3_602_000)
     yard.plan(steps_max)
     assert strict.state is JobState.STARTING
+
+
+@pytest.mark.parametrize("steps_max", [None, 1, 2])
+def test_those_who_pass_beside_a_missed_promise_leave_room_together(yard: Yard, steps_max: int | None):
+    """Each alone would, and all are said to have ended by then; but that was said of those before them too."""
+    yard.queue(max_overtake_s=60)
+    yard.host("h")
+    yard.submit(container=container(cpu=2000))
+    yard.plan()
+    large = yard.submit(container=container(cpu=3000))
+    yard.plan()
+    yard.now = Instant(wall_ms=3_590_000, boot_ms=3_590_000)
+    yard.submit(array_size=3, container=container(cpu=500), timeout_s=60)
+    yard.plan(steps_max)
+    assert len(yard.live()) == 3
+    for timeout_s in (50, 55):  # not in later rounds either
+        yard.now = Instant(wall_ms=yard.now.wall_ms + 1000, boot_ms=yard.now.boot_ms + 1000)
+        yard.submit(container=container(cpu=500), timeout_s=timeout_s)
+        yard.plan(steps_max)
+    assert large.state is JobState.RUNNABLE
+    assert len(yard.live()) == 3
+
+
+@pytest.mark.parametrize("steps_max", [None, 1, 2])
+def test_those_who_pass_beside_a_gang_that_is_put_off_leave_room_together(yard: Yard, steps_max: int | None):
+    yard.queue(dispatch_order=DispatchOrder.SUBMISSION_TIME)
+    yard.host("one")
+    yard.host("two", cpu=3000)
+    yard.submit(container=container(cpu=4000))
+    yard.plan()
+    yard.submit(nodes=nodes(2, cpu=2000), task=None, container=None)
+    yard.plan()
+    yard.now = Instant(wall_ms=2_000, boot_ms=2_000)
+    passing = yard.submit(array_size=3, container=container(cpu=500), timeout_s=600)
+    yard.plan(steps_max)
+    assert {name for name in yard.live() if name.startswith(passing.id)} == {f"{passing.id}:{i}#1" for i in (0, 1)}
+
+
+@pytest.mark.parametrize("steps_max", [None, 1])
+def test_a_gang_is_promised_the_same_hosts_until_its_round_is_over(yard: Yard, steps_max: int | None):
+    """Though one who passes takes one of them until it starts, and another would have room sooner."""
+    yard.environment("ce", compute_resources=ComputeResources(max_vcpus=10))
+    yard.queue(dispatch_order=DispatchOrder.SUBMISSION_TIME)
+    yard.host("busy", cpu=7000)
+    yard.submit(container=container(cpu=7000), timeout_s=600)
+    yard.plan()
+    for name in ("one", "two", "three"):
+        yard.host(name, cpu=2000)
+    yard.submit(nodes=nodes(2, cpu=2000), task=None, container=None)
+    short = yard.submit(container=container(cpu=1000), timeout_s=60)
+    long = yard.submit(container=container(cpu=2000), timeout_s=6000)
+    yard.plan(steps_max)
+    assert sorted(r.host_id for r in yard.world.reservations) == ["one", "two"]
+    assert {yard.live()[f"{short.id}#1"], yard.live()[f"{long.id}#1"]} == {"one", "three"}

@@ -39,6 +39,7 @@ class _Seat:
     """A host for some nodes of a gang: when it has room for all that is asked of it."""
 
     at_ms: int
+    part: int
     row: int
     asked: Resources
     nodes: int
@@ -85,14 +86,14 @@ class GangPromise:
         """Return the hosts that are first to have room for all; nothing if there are too few."""
         is_spread = self.shape.is_spread or can_spread(self.sketch.fleet, self.shape, environment)
         choices = [
-            (part.size, [*self._choices(shape, environment, part.size, is_spread=is_spread)])
-            for part, shape in zip(self.shape.parts, self.shape.singles, strict=True)
+            (part.size, [*self._choices(place, shape, environment, part.size, is_spread=is_spread)])
+            for place, (part, shape) in enumerate(zip(self.shape.parts, self.shape.singles, strict=True))
         ]
         seats: list[_Seat] = []
         for wanted, offered in sorted(choices, key=lambda choice: len(choice[1])):
             taken = {seat.row for seat in seats}
             left = wanted
-            for seat in sorted(offered, key=lambda seat: (seat.at_ms, not self._was_promised(seat.row), seat.row)):
+            for seat in sorted(offered, key=self._order):
                 if left > 0 and seat.row not in taken:
                     seats.append(seat)
                     left -= seat.nodes
@@ -100,8 +101,14 @@ class GangPromise:
                 return [] if is_spread else self._on_one(environment)
         return seats
 
+    def _order(self, seat: _Seat) -> tuple[bool, int, bool, int]:
+        """Return by what those are taken first that this round took already, then those that have room first."""
+        host_id = self.sketch.fleet.ids[seat.row]
+        is_kept = any(hint.is_made and (hint.host_id, hint.part) == (host_id, seat.part) for hint in self.hints)
+        return not is_kept, seat.at_ms, not self._was_promised(seat.row), seat.row
+
     def _choices(
-        self, shape: Shape, environment: ComputeEnvironment, number: int, *, is_spread: bool
+        self, part: int, shape: Shape, environment: ComputeEnvironment, number: int, *, is_spread: bool
     ) -> Iterator[_Seat]:
         """Yield what hosts could offer to the nodes of a part."""
         for row in self._rows(shape, environment, number):
@@ -109,7 +116,7 @@ class GangPromise:
             asked = shape.resources * nodes
             at_ms = self._forecast(row, shape).run(asked, self.tenants_of(row), _NO_BOUND, self.now.boot_ms)
             if at_ms is not None:
-                yield _Seat(at_ms, row, asked, nodes)
+                yield _Seat(at_ms, part, row, asked, nodes)
 
     def _on_one(self, environment: ComputeEnvironment) -> list[_Seat]:
         """Return the host that is first to have room for all nodes."""
@@ -118,8 +125,8 @@ class GangPromise:
             forecast = self._forecast(row, self.shape)
             at_ms = forecast.run(self.shape.resources, self.tenants_of(row), _NO_BOUND, self.now.boot_ms)
             if at_ms is not None:
-                found.append(_Seat(at_ms, row, self.shape.resources, self.shape.size))
-        return sorted(found, key=lambda seat: seat.at_ms)[:1]
+                found.append(_Seat(at_ms, 0, row, self.shape.resources, self.shape.size))
+        return sorted(found, key=self._order)[:1]
 
     def _rows(self, shape: Shape, environment: ComputeEnvironment, number: int) -> list[int]:
         fleet = self.sketch.fleet
@@ -162,7 +169,13 @@ class GangPromise:
         is_overdue = any(hint.is_overdue for hint in self.hints)
         is_bounded = bool(environment.compute_resources.max_vcpus)
         # Who passes because he ends in time does so while that is kept: of many hosts one is always later than was thought.
-        value = replace(value, promised_ms=promised_ms, patient_until_ms=self.now.boot_ms, is_overdue=is_overdue)
+        value = replace(
+            value,
+            promised_ms=promised_ms,
+            patient_until_ms=self.now.boot_ms,
+            is_overdue=is_overdue,
+            part=seat.part,
+        )
         return Held(value, seat.row, seat.asked, then, is_bounded, turns_away)
 
 

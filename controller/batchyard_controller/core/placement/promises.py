@@ -51,7 +51,10 @@ class Promises:
         self._held: list[Held] = []
         self._hints = [hint for hint in situation.reservations if not hint.is_cleared]
         if not situation.lines.is_in_round:
-            self._hints = [replace(h, is_in_force=False, is_overdue=self._is_overdue(h)) for h in self._hints]
+            self._hints = [
+                replace(hint, is_made=False, is_in_force=False, is_overdue=self._is_overdue(hint))
+                for hint in self._hints
+            ]
         self._free: Mask | None = None
         """Hosts that nobody of this priority could have had who was promised one, but for *_covering*; None to begin with."""
         self._covering: list[Shape] = []
@@ -181,6 +184,8 @@ class Promises:
             hints=hints,
         )
         found = promise.make()
+        for held in found:
+            self._note_missed(held, hints[0].missed_ms if hints else None)
         hosts = {held.value.host_id for held in found}
         self.gives_up |= any(hint.turns_away for hint in hints if hint.host_id not in hosts)
         self._held += found
@@ -217,8 +222,25 @@ class Promises:
         if held is not None and hint.host_id == held.value.host_id:
             held.value = replace(held.value, promised_ms=hint.promised_ms)
             held.turns_away = hint.turns_away
+            self._note_missed(held, hint.missed_ms)
         else:
             self.gives_up |= hint.turns_away
+
+    def _note_missed(self, held: Held, missed_ms: int | None) -> None:
+        """Where a promise lets nobody pass who stays, as it did since *missed_ms*, let all stay who came since."""
+        if held.value.is_patient(self._now.boot_ms):
+            return
+        since_ms = self._now.boot_ms if missed_ms is None else missed_ms
+        held.value = replace(held.value, missed_ms=since_ms)
+
+        def stays(tenant: Tenant) -> bool:
+            return tenant.came_ms >= since_ms and tenant.ends_ms <= held.value.starts_ms
+
+        for tenant in filter(stays, self._tenants_of(held.row)):
+            held.then.add(tenant.resources, tenant.gpus, -1)
+        if held.is_bounded:
+            spenders = filter(stays, self._spenders(held.value.environment))
+            held.then.vcpus_left -= sum(tenant.resources.cpu_millis for tenant in spenders)
 
     def _candidates(
         self, shape: Shape, environment: ComputeEnvironment, free: Mask, wanted: Mask | None, hint: Reservation | None
@@ -241,9 +263,12 @@ class Promises:
         left = vcpus_left(self._sketch.environment_cpu, environment)
         if not environment.compute_resources.max_vcpus:
             return BoundForecast(left, ())
-        placed = [tenant for _, tenant in self._placed if tenant.environment == environment.name]
-        tenants = self._situation.tenants.of_environment(environment.name, self._now.boot_ms)
-        return BoundForecast(left, tenants + placed)
+        return BoundForecast(left, self._spenders(environment.name))
+
+    def _spenders(self, environment: str) -> list[Tenant]:
+        """Return who counts towards the bound of an environment, what was placed in this plan included."""
+        placed = [tenant for _, tenant in self._placed if tenant.environment == environment]
+        return self._situation.tenants.of_environment(environment, self._now.boot_ms) + placed
 
     def _reckon(
         self, shape: Shape, head: Unit, environment: ComputeEnvironment, row: int, bound: BoundForecast
@@ -347,7 +372,7 @@ class Promises:
         line: Shape | None = None,
     ) -> None:
         """Take in that a unit was placed: its own promise is kept, and others reckon with it; *line* as of `let_pass`."""
-        self._placed.append((row, Tenant(ends_ms, shape.resources, gpus, environment)))
+        self._placed.append((row, Tenant(ends_ms, shape.resources, gpus, environment, self._now.boot_ms)))
         self.cleared.note_placed(unit, line or shape, row, environment)
         if self._held or self._hints:
             self.drop(unit)

@@ -7,7 +7,7 @@ it is expected to, and twice as late again whenever that is outrun). Others may 
 only if they will have ended by then, or if they leave room enough beside it; all other
 hosts are free to all. So the promise costs little, and is kept. Laws: nobody who passes
 delays the one who was promised, if all have timeouts; if not, and the promise was missed,
-only those pass who leave room, from some age of it on; a reservation is a plan's, never a claim.
+only those pass who leave room, all of them together, from some age of it on; a reservation is a plan's, never a claim.
 A host that is cleared for a unit, by stopping others, is another matter (see `clearings`).
 
 Source: EASY backfilling (Lifka 1995); one reservation a pool, as more were worse on the
@@ -43,12 +43,15 @@ class Reservation:
         starts_ms: When there will be room, at the latest, as far as is known (boot time).
         promised_ms: The first such time that was reckoned for this host.
         patient_until_ms: From when on a promise that was missed lets nobody pass who stays (boot time).
+        missed_ms: Since when it has let nobody pass who stays (boot time); None while it is patient. The ends of those
+            who came since are not reckoned with: each has left room, and what is expected of them may be as wrong.
         turns_away: Whether somebody was kept from the host.
+        is_made: Whether this round has made it: until that ends a gang keeps its hosts, whoever passes on them meanwhile.
         is_in_force: Whether this round has come as far as to make it again; until then it binds nobody.
         is_overdue: Whether it binds before that all the same, as it was missed, and those before whom it
             would come are never through; said as a round begins.
         is_cleared: Whether others are stopped on the host so that it can start.
-        part: Of a gang, each node of which has a promise of its own of a cleared host: which part of *shape* it is of.
+        part: Of a gang: to which part of *shape*; each node has a promise of its own of a cleared host.
     """
 
     priority: int
@@ -60,7 +63,9 @@ class Reservation:
     starts_ms: int
     promised_ms: int
     patient_until_ms: int
+    missed_ms: int | None = None
     turns_away: bool = False
+    is_made: bool = True
     is_in_force: bool = True
     is_overdue: bool = False
     is_cleared: bool = False

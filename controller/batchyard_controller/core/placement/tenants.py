@@ -26,6 +26,8 @@ class Tenant(NamedTuple):
     resources: Resources
     gpus: tuple[GpuClaim, ...]
     environment: str
+    came_ms: int
+    """Since when (boot time)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,15 @@ class _Tenancy:
     resources: Resources
     gpus: tuple[GpuClaim, ...]
     environment: str
+    came_ms: int
+    """Boot time of its claim."""
     began_ms: int | None
     """Boot time; None of one that has yet to start."""
 
     def tenant(self, now_ms: int) -> Tenant:
         began_ms = now_ms if self.began_ms is None else self.began_ms
-        return Tenant(self.stay.end(began_ms, now_ms), self.resources, self.gpus, self.environment)
+        ends_ms = self.stay.end(began_ms, now_ms)
+        return Tenant(ends_ms, self.resources, self.gpus, self.environment, self.came_ms)
 
 
 @dataclass(slots=True)
@@ -74,9 +79,11 @@ class Tenants:
 
     _by_host: dict[HostId, dict[AttemptId, _Tenancy]] = field(default_factory=dict)
 
-    def enter(self, name: AttemptId, attempt: Attempt, resources: Resources, stay: Stay, began_ms: int | None) -> None:
-        """Let an attempt of that name hold its host, since *began_ms* (boot time) if it has started."""
-        tenancy = _Tenancy(stay, resources, attempt.gpus, attempt.compute_environment, began_ms)
+    def enter(
+        self, name: AttemptId, attempt: Attempt, resources: Resources, stay: Stay, came_ms: int, began_ms: int | None
+    ) -> None:
+        """Let an attempt of that name hold its host since *came_ms* (boot time), and run since *began_ms* if it has started."""
+        tenancy = _Tenancy(stay, resources, attempt.gpus, attempt.compute_environment, came_ms, began_ms)
         self._by_host.setdefault(attempt.host_id, {})[name] = tenancy
 
     def begin(self, name: AttemptId, host_id: HostId, began_ms: int) -> None:

@@ -48,8 +48,9 @@ def situation(world: World) -> Situation:
 def enter(world: World, name: AttemptId, unit: Unit, attempt: Attempt, stay: Stay | None, now: Instant) -> None:
     """Let an attempt of that name hold its host; *stay* is reckoned if a plan has not."""
     stay = stay or world.lines.due_times.stay(shape_of(world, unit))
+    came_ms = _boot_ms(attempt.claimed_at_ms, now)
     began_ms = _boot_ms(attempt.started_at_ms, now) if attempt.started_at_ms else None
-    world.tenants.enter(name, attempt, unit.task.resources, stay, began_ms)
+    world.tenants.enter(name, attempt, unit.task.resources, stay, came_ms, began_ms)
 
 
 def begin(world: World, name: AttemptId, attempt: Attempt, now: Instant) -> None:
