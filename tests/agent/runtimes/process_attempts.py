@@ -28,6 +28,7 @@ from batchyard_agent.runtimes.protocol import (
     StopSignal,
     Vanished,
 )
+from batchyard_agent.runtimes.secret_files import SecretFiles
 
 DEADLINE_S = 45.0
 
@@ -108,11 +109,18 @@ def runtime(
     enforcement: Literal["auto", "rlimit"] = "auto",
     user: JobUser | None = None,
     scratch: str = "scratch",
+    secret_files: SecretFiles | None = None,
 ) -> ProcessRuntime:
     """Return a runtime with all that is its own below a folder, its keeper's too."""
     link = KeeperLink(folder / "keeper")
     return ProcessRuntime(
-        folder / "state", folder / scratch, now_ms=now_ms, link=link, enforcement=enforcement, user=user
+        folder / "state",
+        folder / scratch,
+        now_ms=now_ms,
+        link=link,
+        enforcement=enforcement,
+        user=user,
+        secret_files=secret_files,
     )
 
 
