@@ -42,7 +42,11 @@ SUBMIT = {
     "little memory": (("--memory", "3", "--", "true"), REFUSED, "memory_mib: 3 MiB is not between 4 and 1073741824"),
     "1.5 GPUs": (("--gpus", "1.5", "--", "true"), REFUSED, "1500 is more than one GPU and no multiple of 1000"),
     "an array of 1": (("--array", "1", "--", "true"), USAGE, "--array 1: an array has at least 2 children"),
-    "an array of nonsense": (("--array", "x", "--", "true"), USAGE, "'x' is no number, and no range such as 1-100 or 1-100:5"),
+    "an array of nonsense": (
+        ("--array", "x", "--", "true"),
+        USAGE,
+        "'x' is no number, and no range such as 1-100 or 1-100:5",
+    ),
     "11 attempts": (("--attempts", "11", "--", "true"), REFUSED, "retry_strategy.attempts: 11 is not between 1 and 10"),
     "a negative timeout": (("--timeout", "-1", "--", "true"), USAGE, "is not a length of time"),
     "a dependency on nobody": (
