@@ -119,4 +119,4 @@ def test_job_and_definition_name_their_secrets(run: Run, yard: Yard) -> None:
     submitted = run("submit", "--secret-file", "KEY=prod/db", "--secret", "DB=prod/db", "--", "true")
     job = yard.client.describe_job(submitted.out.strip())
     assert [(s.name, s.delivery) for s in job.container.secrets] == [("DB", 0), ("KEY", 2)]
-    assert "DB=prod/db KEY=prod/db (file)" in run("describe", job.job_id).out
+    assert "DB=prod/db KEY=prod/db (file)" in run("describe", job.id).out
