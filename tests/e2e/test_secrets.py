@@ -151,13 +151,13 @@ def plant_and_look(yard: Yard, metrics: str, runtime: str) -> list[str]:
         yard.controller.kill()
         yard.controller.start()
         yard.agents["a"].start()
+        (attempt,) = client.wait(orphan, timeout_s=END_LIMIT_S).attempts
+        assert attempt.reason == "ResourceInitializationError: unable to pull secrets: secret 'gone' not found"
         if kept:
             assert list(holders(memory, planted))
             client.terminate_job(kept, reason="enough")
             client.wait(kept, timeout_s=END_LIMIT_S)
             until(lambda: not list(holders(memory, planted)), "the last file is gone")
-        (attempt,) = client.wait(orphan, timeout_s=END_LIMIT_S).attempts
-        assert attempt.reason == "ResourceInitializationError: unable to pull secrets: secret 'gone' not found"
         texts = list(told(client, [printing, held, orphan]))
         texts.append(urllib.request.urlopen(f"http://{metrics}/metrics").read().decode())
         assert not [text for text in texts for value in planted if value in text]
