@@ -23,7 +23,7 @@ from batchyard.ids import AttemptId, HostId, uuid7
 from batchyard.runtimes import DOCKER, FAKE, PROCESS
 from batchyard_agent import clock
 from batchyard_agent.books import SWEEP_S, Books
-from batchyard_agent.config import AUTOMATIC, Config, keeper_dir
+from batchyard_agent.config import AUTOMATIC, Config, keeper_dir, secrets_dir
 from batchyard_agent.convert import spec_from
 from batchyard_agent.core.attempts import Table
 from batchyard_agent.core.events import HostReclaimed, Recovered, RuntimeOpened
@@ -44,6 +44,7 @@ from batchyard_agent.runtimes.held_mounts import HeldMounts
 from batchyard_agent.runtimes.process import ProcessRuntime
 from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
 from batchyard_agent.runtimes.queue_networks import QueueNetworks
+from batchyard_agent.runtimes.secret_files import SecretFiles
 from batchyard_agent.session import Identity, Sessions, TwinError
 from batchyard_agent.standing import Standing, enter, next_run
 from batchyard_agent.upgrade import remove_former_scratch
@@ -121,6 +122,7 @@ class Agent:
         )
         self._table = self._books.table
         self._link = KeeperLink(keeper_dir(config.state_dir), keeper)
+        self._secret_files = SecretFiles(secrets_dir(config.state_dir))
         self._metadata = MetadataServer(
             config.state_dir / "metadata.json", self._documents, config.container_network, config.node_network
         )
@@ -129,11 +131,12 @@ class Agent:
             journal=journal,
             read_now=clock.read_now,
             find_variables=self._metadata.environment,
-            look=self._tell_guard,
+            look=self._look,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until *stop* is set."""
+        self._secret_files.open()
         async with self._metadata, self._keeping(), self._open_runtimes() as held:
             # What runs was told by the last agent where to ask.
             for attempt in self._table.living():
@@ -188,6 +191,11 @@ class Agent:
         if attempt is None:
             return None
         return documents(attempt, self._config.account, self._config.zone)
+
+    def _look(self, table: Table) -> None:
+        if not self._secret_files.is_empty:
+            self._secret_files.keep_only([attempt.attempt_id for attempt in table.living()])
+        self._tell_guard(table)
 
     def _tell_guard(self, table: Table) -> None:
         """Have the keeper know until when attempts may run; it comes after the agent itself, so that that says why."""
@@ -294,6 +302,7 @@ class Agent:
                     closed=config.closed_networks,
                     door=self._metadata.door,
                 ),
+                secret_files=self._secret_files,
             )
         if name == PROCESS:
             user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)
@@ -305,6 +314,7 @@ class Agent:
                 link=self._link,
                 user=user,
                 owners=owners,
+                secret_files=self._secret_files,
             )
         assert name == FAKE, name
         return FakeRuntime(now_ms=clock.read_wall_ms)

@@ -156,11 +156,21 @@ def keeper_dir(state_dir: Path) -> Path:
     It is not in the state folder where there is one that ends with the machine's boot, as
     what is in it does: so a keeper is found again by the place of a state folder that was wiped.
     """
+    return _of_boot("batchyard-keepers", state_dir) or state_dir / "keeper"
+
+
+def secrets_dir(state_dir: Path) -> Path | None:
+    """Return the folder of attempts' secret files, which is to be in memory; None: there is no place for one."""
+    return _of_boot("batchyard-secrets", state_dir)
+
+
+def _of_boot(kind: str, state_dir: Path) -> Path | None:
+    """Return a folder that ends with the machine's boot, by the place of a state folder; None: there is none."""
     runtime_dir = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", "/nowhere"))
     if not os.access(runtime_dir, os.W_OK | os.X_OK):
-        return state_dir / "keeper"
+        return None
     place = hashlib.sha256(os.fsencode(state_dir.absolute())).hexdigest()[:16]
-    return runtime_dir / "batchyard-keepers" / place
+    return runtime_dir / kind / place
 
 
 def reads(parse: Callable[[Any], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:

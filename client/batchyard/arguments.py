@@ -27,6 +27,7 @@ from batchyard.v1.job_definition_pb2 import (
     NodeRange,
     RetryStrategy,
     Secret,
+    SecretDelivery,
     TaskProperties,
 )
 from batchyard.v1.job_pb2 import ContainerOverrides, Dependency, DependencyType
@@ -196,6 +197,7 @@ def container(
     disk: int | str = 0,
     environment: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
+    secret_files: Mapping[str, str] | None = None,
     user: str = "",
     working_directory: str = "",
 ) -> ContainerProperties:
@@ -217,6 +219,8 @@ def container(
         disk: Disk space, as *memory*.
         environment: Environment variables.
         secrets: Environment variables whose values are secrets, by variable the secret's name.
+        secret_files: Files in memory whose contents are secrets, below the folder that ``BATCHYARD_SECRETS_DIR``
+            names (``/run/batchyard/secrets`` in a container), by file the secret's name.
         user: User to run as; empty is the runtime's default.
         working_directory: Where the command starts; empty is the runtime's default.
 
@@ -230,7 +234,8 @@ def container(
         command=command,
         environment=environment,
         secrets=[
-            Secret(name=name, value_from=secret) for name, secret in text_map("container.secrets", secrets).items()
+            *_secrets(secrets, SecretDelivery.SECRET_DELIVERY_UNSPECIFIED),
+            *_secrets(secret_files, SecretDelivery.SECRET_DELIVERY_FILE),
         ],
         resources=Resources(
             cpu_millis=amount("container.vcpus", vcpus),
@@ -243,6 +248,11 @@ def container(
         user=user,
         working_directory=working_directory,
     )
+
+
+def _secrets(named: Mapping[str, str] | None, delivery: SecretDelivery.ValueType) -> list[Secret]:
+    given = text_map("container.secrets", named).items()
+    return [Secret(name=name, value_from=secret, delivery=delivery) for name, secret in given]
 
 
 def nodes(

@@ -13,6 +13,9 @@ SEVERAL_CONTAINERS = "several-containers"
 SEVERAL_PROCESSES = "several-processes"
 """Attempts of several plain processes."""
 
+FILES_OF_SECRETS = "secret-files"
+"""Secrets can be files in memory."""
+
 SHARED_PROCESSES = "shared-processes"
 """Several plain processes of an attempt see and reach each other. Not of the agent's version: where jobs are not apart."""
 
@@ -22,5 +25,5 @@ SECURED_CONTAINERS = "secured-containers"
 SECURED_PROCESSES = "secured-processes"
 """Plain processes can be kept to a security level. Not of the agent's version: they have to be another user's, and apart."""
 
-FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES)
+FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS)
 """All that agents of this version have, on whatever host."""

@@ -35,6 +35,7 @@ def _of_container(container: Container) -> str:
         return "a part of a GPU"
     asked = {
         "ulimits": container.ulimits,
+        "secrets as files": container.has_secret_files,
         "devices": linux.devices,
         "max_swap_mib": linux.max_swap_mib is not None,
         "swappiness": linux.swappiness is not None,

@@ -15,8 +15,9 @@ from google.protobuf.message import Message
 
 from batchyard.errors import InvalidArgumentError, Reason, Violation
 from batchyard.pods import Pod
-from batchyard.rows import Custom, ListOf, Row, Rows
-from batchyard.tasks import Container, ContainerDependency, ContainerEnd, Task, Volume
+from batchyard.rows import Custom, ListOf, Row, Rows, Words
+from batchyard.tasks import Container, ContainerDependency, ContainerEnd, Secret, SecretDelivery, Task, Volume
+from batchyard.v1 import job_definition_pb2
 from batchyard.v1.agent_pb2 import ContainerReport
 from batchyard.v1.job_definition_pb2 import ContainerDependency as ContainerDependencyMessage
 from batchyard.v1.job_definition_pb2 import ContainerProperties, PodProperties, TaskProperties
@@ -37,11 +38,15 @@ class _Holder(Protocol):
 
 _ESSENTIAL = Custom(bool, lambda is_essential: None if is_essential else False)
 """What is not said is true, as it nearly always is."""
+_DELIVERIES = Words(SecretDelivery, job_definition_pb2.SecretDelivery.DESCRIPTOR)
+_DELIVERY = Custom(_DELIVERIES.read, lambda way: 0 if way is SecretDelivery.VARIABLE else _DELIVERIES.write(way))
+"""What is not said is a variable, as it nearly always is."""
 _CONTAINER = Rows(
     Container,
     ContainerProperties,
     Row("resources", always=True),
     Row("essential", kind=_ESSENTIAL),
+    Row("secrets", kind=ListOf(Rows(Secret, job_definition_pb2.Secret, Row("delivery", kind=_DELIVERY)))),
     message_only=("volumes",),
 )
 _VOLUME = Rows(Volume, VolumeMessage)

@@ -100,12 +100,22 @@ class LogConfiguration:
     options: Pairs = ()
 
 
+class SecretDelivery(StrEnum):
+    """How a secret is handed to a job."""
+
+    VARIABLE = "VARIABLE"
+    """As an environment variable (AWS)."""
+    FILE = "FILE"
+    """As a file in memory, below the folder that ``BATCHYARD_SECRETS_DIR`` names."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """An environment variable whose value comes from the secret store."""
+    """An environment variable, or a file, whose value comes from the secret store."""
 
     name: str
     value_from: str
+    delivery: SecretDelivery = SecretDelivery.VARIABLE
 
 
 class Condition(StrEnum):
@@ -195,6 +205,11 @@ class Container:
     def shown_name(self) -> str:
         """Its name, or the one that it goes by without."""
         return self.name or DEFAULT_NAME
+
+    @property
+    def has_secret_files(self) -> bool:
+        """Whether any of its secrets is a file."""
+        return any(secret.delivery is SecretDelivery.FILE for secret in self.secrets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

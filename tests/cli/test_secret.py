@@ -115,3 +115,8 @@ def test_job_and_definition_name_their_secrets(run: Run, yard: Yard) -> None:
     assert run("job-definition", "register", "train", "--secret", "DB=prod/db", "--", "true").code == 0
     assert "DB=prod/db" in run("job-definition", "describe", "train:1").out
     assert run("submit", "--definition", "train", "--secret", "DB=prod/db").code == 2
+    assert run("submit", "--definition", "train", "--secret-file", "DB=prod/db").code == 2
+    submitted = run("submit", "--secret-file", "KEY=prod/db", "--secret", "DB=prod/db", "--", "true")
+    job = yard.client.describe_job(submitted.out.strip())
+    assert [(s.name, s.delivery) for s in job.container.secrets] == [("DB", 0), ("KEY", 2)]
+    assert "DB=prod/db KEY=prod/db (file)" in run("describe", job.id).out

@@ -36,6 +36,7 @@ from batchyard import (
     job_state,
 )
 from batchyard.v1.job_definition_pb2 import ContainerProperties
+from batchyard_agent.config import secrets_dir
 from batchyard_controller.vault import add_key, drop_keys
 
 pytestmark = pytest.mark.timeout(240)
@@ -48,7 +49,12 @@ SECRETS = 600
 
 def asking(script: str, *, runtime: str, **secrets: str) -> ContainerProperties:
     image = ensure_image() if runtime == "docker" else ""
-    return container(["sh", "-c", script], image=image, memory=32, secrets=secrets)
+    return container(["sh", "-c", script], image=image, vcpus=0.5, memory=32, secrets=secrets)
+
+
+def asking_files(script: str, *, runtime: str, **files: str) -> ContainerProperties:
+    image = ensure_image() if runtime == "docker" else ""
+    return container(["sh", "-c", script], image=image, vcpus=0.5, memory=32, secret_files=files)
 
 
 def spelt(value: str) -> set[bytes]:
@@ -106,9 +112,25 @@ def metrics(monkeypatch: pytest.MonkeyPatch) -> str:
     return address
 
 
+def read_a_file(client: Client, runtime: str, memory: Path) -> str:
+    """Run a job that reads a secret as a file, which is then gone; return another that keeps one."""
+    if os.geteuid():
+        return ""  # the place of files may be missing then
+    looking = asking_files("cat $BATCHYARD_SECRETS_DIR/KEY; env", runtime=runtime, KEY="prod/db")
+    reading = client.submit_job(name="reading", container=looking).job_id
+    assert job_state(client.wait(reading, timeout_s=END_LIMIT_S)) is JobState.SUCCEEDED
+    assert read_log(client, reading).count(CANARY) == 1
+    until(lambda: not list(holders(memory, [CANARY])), "the file is gone")
+    sleeping = asking_files("sleep 300", runtime=runtime, KEY="prod/db")
+    kept = client.submit_job(name="kept", container=sleeping).job_id
+    until(lambda: job_state(client.describe_job(kept)) is JobState.RUNNING, "the job with a file is RUNNING")
+    return kept
+
+
 def plant_and_look(yard: Yard, metrics: str, runtime: str) -> list[str]:
     """Run jobs with a canary, restart everything, and make sure that nobody else knows it; return what was planted."""
     yard.start("a", runtimes=runtime)
+    memory = secrets_dir(yard.folder / "agent-a") or yard.folder
     with yard.client() as client:
         client.put_secret("prod/db", CANARY)
         planted = [CANARY, client.create_access_key(description="ci").secret]
@@ -117,6 +139,7 @@ def plant_and_look(yard: Yard, metrics: str, runtime: str) -> list[str]:
         ).job_id
         assert job_state(client.wait(printing, timeout_s=END_LIMIT_S)) is JobState.SUCCEEDED
         assert read_log(client, printing) == f"got {CANARY}\n"
+        kept = read_a_file(client, runtime, memory)
         held = client.submit_job(name="held", container=asking("sleep 300", runtime=runtime, DB="prod/db")).job_id
         until(lambda: job_state(client.describe_job(held)) is JobState.RUNNING, "the held job is RUNNING")
         client.put_secret("gone", CANARY)
@@ -130,12 +153,17 @@ def plant_and_look(yard: Yard, metrics: str, runtime: str) -> list[str]:
         yard.agents["a"].start()
         (attempt,) = client.wait(orphan, timeout_s=END_LIMIT_S).attempts
         assert attempt.reason == "ResourceInitializationError: unable to pull secrets: secret 'gone' not found"
+        if kept:
+            assert list(holders(memory, planted))
+            client.terminate_job(kept, reason="enough")
+            client.wait(kept, timeout_s=END_LIMIT_S)
+            until(lambda: not list(holders(memory, planted)), "the last file is gone")
         texts = list(told(client, [printing, held, orphan]))
         texts.append(urllib.request.urlopen(f"http://{metrics}/metrics").read().decode())
         assert not [text for text in texts for value in planted if value in text]
         assert not [line for line in command_lines() if CANARY.encode() in line]
         found = list(holders(yard.folder, planted))
-        assert [path.parent.name for path in found] == ["logs"], found
+        assert {path.parent.name for path in found} == {"logs"}, found
     return planted
 
 

@@ -192,7 +192,7 @@ OF_CONTAINERS = (Container, LinuxParameters)
 OF_DEFINITIONS = (JobDefinition, JobSpec)
 CONVERT = "controller/batchyard_controller/convert"
 SPELT = {
-    "client/batchyard/task_messages.py": (OF_CONTAINERS, {"resources", "essential"}),
+    "client/batchyard/task_messages.py": (OF_CONTAINERS, {"resources", "essential", "secrets"}),
     "agent/batchyard_agent/convert.py": (
         OF_CONTAINERS,  # what is resolved for the host
         {"environment", "mount_points", "linux_parameters", "devices", "secrets", "log_size_mib"}

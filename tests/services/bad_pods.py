@@ -51,6 +51,9 @@ PODS: dict[str, jd.TaskProperties] = {
     "a log driver": pod(part("a", log_configuration=jd.LogConfiguration(log_driver="awslogs"))),
     "a part of a secret of the yard": pod(part("a", secrets=[jd.Secret(name="S", value_from="arn:aws:ssm:r:1:x")])),
     "roles": pod(part("a", job_role_arn="r", execution_role_arn="e")),
+    "secrets as files": pod(
+        part("a", secrets=[jd.Secret(name="S", value_from="db", delivery=jd.SECRET_DELIVERY_FILE)])
+    ),
     "a disk": pod(part("a", resources=amounts(disk_mib=1))),
     "memory segments": pod(ipc_mode="task"),
     "an unknown pull policy": pod(part("a", image_pull_policy="always")),

@@ -628,6 +628,16 @@ CONTAINERS: dict[str, dict[str, Any]] = {
     "a secret in a variable that is there": {"secrets": [{"name": "A", "value_from": "db"}], "environment": {"A": ""}},
     "a secret in a variable twice": {"secrets": [{"name": "S", "value_from": "db"}] * 2},
     "a secret of no name": {"secrets": [{"name": "S", "value_from": ""}]},
+    "a secret twice, as variable and file": {
+        "secrets": [{"name": "S", "value_from": "db"}, {"name": "S", "value_from": "db", "delivery": 2}]
+    },
+    "a secret as a file out of its folder": {"secrets": [{"name": "../S", "value_from": "db", "delivery": 2}]},
+    "a secret handed over in no known way": {"secrets": [{"name": "S", "value_from": "db", "delivery": 9}]},
+    "a secret as a file of a user by name": {
+        "image": "busybox",
+        "user": "app",
+        "secrets": [{"name": "S", "value_from": "db", "delivery": 2}],
+    },
     "a part of a secret": {
         "secrets": [{"name": "S", "value_from": "arn:aws:secretsmanager:eu-central-1:1:secret:db:password::"}]
     },

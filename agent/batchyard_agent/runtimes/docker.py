@@ -59,6 +59,7 @@ from batchyard_agent.runtimes.protocol import (
     Vanished,
 )
 from batchyard_agent.runtimes.queue_networks import FenceError, QueueNetworks
+from batchyard_agent.runtimes.secret_files import SecretFiles
 
 LOOK_EVERY_S = 30
 LOOK_AGAIN_S = 0.1
@@ -92,6 +93,7 @@ class DockerRuntime:
             file system as this process.
         mounts: Where volumes are held while they are mounted; None: they are not.
         networks: Those of queues; None: containers cannot be kept to a security level.
+        secret_files: Where secrets that are files are kept; None: nowhere.
         now_ms: Wall clock.
 
     Attributes:
@@ -113,6 +115,7 @@ class DockerRuntime:
         allowed: Allowed | None = None,
         mounts: HeldMounts | None = None,
         networks: QueueNetworks | None = None,
+        secret_files: SecretFiles | None = None,
         now_ms: Callable[[], int] = clock.read_wall_ms,
     ) -> None:
         self._scope = scope
@@ -124,6 +127,7 @@ class DockerRuntime:
         self._allowed = allowed or Allowed()
         self._mounts = mounts
         self._networks = networks
+        self._secret_files = secret_files or SecretFiles(None)
         self._now_ms = now_ms
         self.fault = ""
         self._calls = Calls()
@@ -174,6 +178,7 @@ class DockerRuntime:
             allowed=self._allowed,
             mounts=await self._calls.once(self._hold, engine),
             networks=self._networks,
+            secret_files=self._secret_files,
             now_ms=self._now_ms,
             observe=observe,
         )

@@ -56,6 +56,7 @@ from batchyard_agent.runtimes.protocol import (
     Vanished,
 )
 from batchyard_agent.runtimes.queue_networks import FenceError, QueueNetworks
+from batchyard_agent.runtimes.secret_files import SecretFiles, SecretFilesError, owner_of
 
 STOPPED_EARLY_REASON = "Stopped before it started"
 ENGINE_STOPPED_REASON = "The Docker Engine was stopped or restarted under the container"
@@ -123,6 +124,7 @@ class Yard:
     allowed: Allowed
     mounts: HeldMounts | None
     networks: QueueNetworks | None
+    secret_files: SecretFiles
     now_ms: Callable[[], int]
     observe: Observe
 
@@ -287,6 +289,14 @@ class ContainerAttempt:
             if spec.security_level.forbids_root and not spec.container.user:
                 image_user = await yard.calls.once(yard.engine.image_user, spec.container.image)
                 spec = replace(spec, container=replace(spec.container, user=unprivileged(image_user)))
+            if spec.secret_files:
+                user = spec.container.user or await yard.calls.once(yard.engine.image_user, spec.container.image)
+                folder = await yard.calls.once(yard.secret_files.write, spec, owner_of(user))
+                spec = replace(spec, secrets_folder=str(folder))
+        except SecretFilesError as error:
+            raise NeverRanError(
+                reason("CannotStartContainerError", str(error)), host_failed=error.host_failed
+            ) from error
         except NotAllowedError as error:
             raise NeverRanError(reason("CannotStartContainerError", str(error))) from error
         if spec.security_level.is_secured and not spec.holder and yard.network != NONE:

@@ -15,6 +15,7 @@ from typing import Any
 
 from batchyard.tasks import Container, Tmpfs
 from batchyard_agent.runtimes.protocol import LaunchSpec, Mount
+from batchyard_agent.runtimes.secret_files import CONTAINER_FOLDER, FOLDER_VARIABLE
 
 HOST_LABEL = "batchyard.host"
 """Names the agent that a container belongs to; two agents may share one engine."""
@@ -125,7 +126,7 @@ def container_body(
         network = network_name(scope, spec.job_queue)
     body: dict[str, Any] = {
         "Image": container.image,
-        "Env": [f"{name}={value}" for name, value in {**spec.environment, **spec.secrets}.items()],
+        "Env": [f"{name}={value}" for name, value in _environment(spec).items()],
         # Ours last, so that no tag can pass for one of them.
         "Labels": {
             **spec.labels,
@@ -150,6 +151,11 @@ def container_body(
     return body
 
 
+def _environment(spec: LaunchSpec) -> dict[str, str]:
+    folder = {FOLDER_VARIABLE: CONTAINER_FOLDER} if spec.secrets_folder else {}
+    return {**spec.environment, **spec.secrets, **folder}
+
+
 def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, Any]:
     container, linux = spec.container, spec.container.linux_parameters
     config: dict[str, Any] = {
@@ -170,8 +176,9 @@ def _host_config(spec: LaunchSpec, cpu_count: int, network: str) -> dict[str, An
         config["Ulimits"] = [{"Name": u.name, "Soft": u.soft_limit, "Hard": u.hard_limit} for u in container.ulimits]
     if tmpfs := {mount.container_path: _tmpfs_options(mount) for mount in linux.tmpfs} | _temporary(spec):
         config["Tmpfs"] = tmpfs
-    if spec.mounts:
-        config["Mounts"] = [_mount(spec, mount) for mount in spec.mounts]
+    secrets = [Mount(container_path=CONTAINER_FOLDER, host_path=spec.secrets_folder, read_only=True)]
+    if mounts := [*spec.mounts, *(secrets if spec.secrets_folder else [])]:
+        config["Mounts"] = [_mount(spec, mount) for mount in mounts]
     if spec.devices:
         config["Devices"] = [
             {"PathOnHost": d.host_path, "PathInContainer": d.container_path, "CgroupPermissions": d.permissions}

@@ -22,6 +22,7 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -57,6 +58,7 @@ from batchyard_agent.runtimes.protocol import (
     StopSignal,
     Vanished,
 )
+from batchyard_agent.runtimes.secret_files import SecretFiles, SecretFilesError
 
 DAMAGED_REASON = "what was known of the attempt was damaged or removed, the exit code is lost"
 REBOOT_REASON = "the host was restarted while the attempt ran"
@@ -81,6 +83,7 @@ class ProcessRuntime:
         link: To the keeper; opened here if nobody has.
         user: Whom they run as; None: the agent's own user.
         owners: As whom those of users run; None: as all others.
+        secret_files: Where secrets that are files are kept; None: nowhere.
         enforcement: ``auto`` takes cgroups where they can be had; ``rlimit`` never does.
     """
 
@@ -96,12 +99,14 @@ class ProcessRuntime:
         link: KeeperLink,
         user: JobUser | None = None,
         owners: Owners | None = None,
+        secret_files: SecretFiles | None = None,
         enforcement: Literal["auto", "rlimit"] = "auto",
     ) -> None:
         self._state_dir = state_dir
         self._scratch = scratch_dir
         self._user = user
         self._owners = owners
+        self._secret_files = secret_files or SecretFiles(None)
         self._boot_file = state_dir / "boot"
         self._now_ms = now_ms
         self._link = link
@@ -202,13 +207,29 @@ class ProcessRuntime:
         """See ``process_task.Carrier``."""
         try:
             refuse_below_level(spec, is_kept_apart=self.is_isolated)
-            live.order = self._launcher.order(spec, live.name)
+            live.order = self._launcher.order(self._with_files(spec), live.name)
             spec.log_path.parent.mkdir(parents=True, exist_ok=True)
         except CannotLaunchError as error:
             live.tell(error.observed(live.attempt_id, self._now_ms()))
             return
         self._live[live.name] = live
         self._link.send(*live.order)
+
+    def _with_files(self, spec: LaunchSpec) -> LaunchSpec:
+        """
+        Have a process's secret files written, if it has any.
+
+        Raises:
+            CannotLaunchError: they cannot be.
+        """
+        if not spec.secret_files:
+            return spec
+        user = self._launcher.user_of(spec.owner)
+        try:
+            folder = self._secret_files.write(spec, (user.uid, user.gid) if user else None)
+        except SecretFilesError as error:
+            raise CannotLaunchError(str(error), host_failed=error.host_failed) from error
+        return replace(spec, secrets_folder=str(folder))
 
     # What the keeper tells.
 

@@ -25,6 +25,7 @@ from batchyard_agent.runtimes.cgroup import CgroupParent, Plan
 from batchyard_agent.runtimes.job_user import JobUser, NoAccountError, Owners
 from batchyard_agent.runtimes.plain_names import whole_name
 from batchyard_agent.runtimes.protocol import LaunchSpec, StartFailed
+from batchyard_agent.runtimes.secret_files import FOLDER_VARIABLE
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of an attempt that sets none; the one that Docker gives."""
@@ -119,6 +120,8 @@ class Launcher:
         is_optional = spec.container.working_directory_optional
         folder = own if is_optional else wanted or own
         environment = {"PATH": DEFAULT_PATH, "HOME": folder, **_login(user), **spec.environment, **spec.secrets}
+        if spec.secrets_folder:
+            environment[FOLDER_VARIABLE] = spec.secrets_folder
         words = [folder, wanted, *spec.container.command, *environment, *environment.values()]
         if not spec.container.command:
             raise CannotLaunchError("no command specified")

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from batchyard.resources import NO_USAGE, Usage
 from batchyard.security import SecurityLevel
-from batchyard.tasks import Container, ContainerEnd, Task
+from batchyard.tasks import Container, ContainerEnd, SecretDelivery, Task
 
 
 class StopSignal(enum.IntEnum):
@@ -72,6 +72,8 @@ class LaunchSpec:
         environment: Complete, the agent's additions included, but for secrets.
         secrets: Variables that go into the environment too, and nowhere else: into no
             file, argument, log or error.
+        secret_files: Of secrets as files, by name what is in them; likewise nowhere but in those.
+        secrets_folder: Where on the host these files are; empty: they have not been written, or there are none.
         gpu_uuids: Devices that the attempt may see, no others.
         log_path: File that receives stdout and stderr, appended as they come.
         log_bytes_max: What the log may take of the disk. Beyond it both ends are kept,
@@ -101,6 +103,8 @@ class LaunchSpec:
     log_bytes_max: int
     labels: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets_folder: str = ""
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
     is_fargate: bool = False
@@ -117,9 +121,16 @@ class LaunchSpec:
     owner: str = ""
 
     def with_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
-        """Return it with variables for its containers, by their names; its own have none."""
+        """Return it with secrets for its containers, by their names; its own have none."""
         parts = tuple(part.with_secrets({"": secrets.get(part.part, {})}) for part in self.parts)
-        return replace(self, secrets=secrets.get("", {}), parts=parts)
+        own = secrets.get("", {})
+        files = {each.name for each in self.container.secrets if each.delivery is SecretDelivery.FILE}
+        return replace(
+            self,
+            secrets={name: value for name, value in own.items() if name not in files},
+            secret_files={name: value for name, value in own.items() if name in files},
+            parts=parts,
+        )
 
     def with_environment(self, more: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
         """Return it with more variables for its containers, by their names; its own have none."""

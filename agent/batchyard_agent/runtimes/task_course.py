@@ -38,7 +38,9 @@ class Course:
         self._attempt_id = spec.attempt_id
         self._observe = observe
         self._containers = Containers([part.container for part in spec.parts], _boot_ms())
-        self._lacking = {part.part for part in spec.parts if part.container.secrets and not part.secrets}
+        self._lacking = {
+            part.part for part in spec.parts if part.container.secrets and not (part.secrets or part.secret_files)
+        }
         """Of an adopted attempt, whose secrets could not be had again: who needs some."""
         self._seen: asyncio.Queue[Seen | StopSignal] = asyncio.Queue()
 

@@ -103,6 +103,9 @@ def variable(value: str) -> tuple[str, str]:
 def described(function: F) -> F:
     """Add the options; their values go to ``fill``, with a ``command``."""
     for option in (
+        options.pairs(
+            "--secret-file", "secret_files", "File K, below $BATCHYARD_SECRETS_DIR, that holds the secret V."
+        ),
         options.pairs("--secret", "secrets", "Environment variable K whose value is the secret V."),
         click.option(
             *("--env-file", "env_files"),
@@ -184,7 +187,13 @@ def _surroundings(function: F) -> F:
 def given(flags: Mapping[str, Any]) -> str:
     """Return one of the options about a container that is given, as it is written; empty if none is."""
     named = {**FLAGS, "image": "--image", "vcpus": "--vcpus", "memory": "--memory", "gpus": "--gpus", "disk": "--disk"}
-    named |= {"env": "--env", "env_files": "--env-file", "secrets": "--secret", "command": "a command"}
+    named |= {
+        "env": "--env",
+        "env_files": "--env-file",
+        "secrets": "--secret",
+        "secret_files": "--secret-file",
+        "command": "a command",
+    }
     return next((flag for name, flag in named.items() if flags[name]), "")
 
 
@@ -217,6 +226,8 @@ def fill(wanted: ContainerProperties, flags: Mapping[str, Any]) -> ContainerProp
     wanted.environment.update(arguments.text_map("container.environment", environment(flags)))
     for name, secret in arguments.text_map("container.secrets", options.as_map(flags["secrets"])).items():
         wanted.secrets.add(name=name, value_from=secret)
+    for name, secret in arguments.text_map("container.secrets", options.as_map(flags["secret_files"])).items():
+        wanted.secrets.add(name=name, value_from=secret, delivery="SECRET_DELIVERY_FILE")
     _fill_resources(wanted.resources, flags)
     _fill_surroundings(wanted, flags)
     return wanted

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         JobDefinition,
         NodeRange,
         RetryStrategy,
+        Secret,
         TaskProperties,
     )
     from batchyard.v1.job_pb2 import Attempt, ContainerStatus, Dependency, Job, JobSummary
@@ -220,8 +221,15 @@ def _container_lines(container: ContainerProperties) -> list[tuple[str, str]]:
         ("Starts after", conditions_line(container.depends_on)),
         ("GPUs", gpus_line(container)),
         ("Environment", " ".join(f"{k}={v}" for k, v in sorted(container.environment.items()))),
-        ("Secrets", " ".join(f"{secret.name}={secret.value_from}" for secret in container.secrets)),
+        ("Secrets", " ".join(map(_secret, container.secrets))),
     ]
+
+
+def _secret(secret: Secret) -> str:
+    from batchyard.v1.job_definition_pb2 import SecretDelivery
+
+    is_file = secret.delivery == SecretDelivery.SECRET_DELIVERY_FILE
+    return f"{secret.name}={secret.value_from}{' (file)' if is_file else ''}"
 
 
 def waits_line(conditions: Sequence[ContainerDependency]) -> str:

@@ -186,8 +186,9 @@ def _check(flags: Mapping[str, Any], *, follow: bool) -> None:
         raise click.UsageError("say what to run: batchyard submit [OPTIONS] -- COMMAND..., or --definition NAME")
     if flags["definition"] and flags["image"] is not None:
         raise click.UsageError("--image cannot be given with --definition: the image is the definition's")
-    if flags["definition"] and flags["secrets"]:
-        raise click.UsageError("--secret cannot be given with --definition: secrets are the definition's")
+    if flags["definition"] and (flags["secrets"] or flags["secret_files"]):
+        option = "--secret" if flags["secrets"] else "--secret-file"
+        raise click.UsageError(f"{option} cannot be given with --definition: secrets are the definition's")
     if flags["part"] and not flags["definition"]:
         raise click.UsageError("--container needs --definition: it names one of the definition's containers")
     given = [flag for name, flag in container.FLAGS.items() if flags[name]]

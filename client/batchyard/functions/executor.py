@@ -48,7 +48,8 @@ class JobOptions(TypedDict, total=False):
     Attributes:
         image: Container image, with a ``python3`` of the caller's version; without one it is a plain process.
         python: The Python that runs the call. Default: the caller's own, in an image ``python3``.
-        vcpus, memory, gpus, gpu_models, gpu_memory, disk, environment, secrets, user, working_directory:
+        vcpus, memory, gpus, gpu_models, gpu_memory, disk, environment, secrets, secret_files, user,
+        working_directory:
             As of `batchyard.container`.
         attempts: Tries, of functions that raise and of hosts that fail.
         timeout_s: Seconds that a try may run.
@@ -66,6 +67,7 @@ class JobOptions(TypedDict, total=False):
     disk: int | str
     environment: Mapping[str, str]
     secrets: Mapping[str, str]
+    secret_files: Mapping[str, str]
     user: str
     working_directory: str
     attempts: int

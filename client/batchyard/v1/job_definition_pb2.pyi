@@ -54,6 +54,34 @@ JOB_DEFINITION_STATUS_ACTIVE: JobDefinitionStatus.ValueType  # 1
 JOB_DEFINITION_STATUS_INACTIVE: JobDefinitionStatus.ValueType  # 2
 Global___JobDefinitionStatus: typing_extensions.TypeAlias = JobDefinitionStatus
 
+class _SecretDelivery:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SecretDeliveryEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SecretDelivery.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SECRET_DELIVERY_UNSPECIFIED: _SecretDelivery.ValueType  # 0
+    """VARIABLE."""
+    SECRET_DELIVERY_VARIABLE: _SecretDelivery.ValueType  # 1
+    """As an environment variable (AWS)."""
+    SECRET_DELIVERY_FILE: _SecretDelivery.ValueType  # 2
+    """As a file in memory, read only, below the folder that BATCHYARD_SECRETS_DIR names:
+    /run/batchyard/secrets in a container. Not of pods.
+    """
+
+class SecretDelivery(_SecretDelivery, metaclass=_SecretDeliveryEnumTypeWrapper):
+    """How a secret is handed to a job."""
+
+SECRET_DELIVERY_UNSPECIFIED: SecretDelivery.ValueType  # 0
+"""VARIABLE."""
+SECRET_DELIVERY_VARIABLE: SecretDelivery.ValueType  # 1
+"""As an environment variable (AWS)."""
+SECRET_DELIVERY_FILE: SecretDelivery.ValueType  # 2
+"""As a file in memory, read only, below the folder that BATCHYARD_SECRETS_DIR names:
+/run/batchyard/secrets in a container. Not of pods.
+"""
+Global___SecretDelivery: typing_extensions.TypeAlias = SecretDelivery
+
 class _ContainerCondition:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -335,23 +363,26 @@ Global___LogConfiguration: typing_extensions.TypeAlias = LogConfiguration
 
 @typing.final
 class Secret(google.protobuf.message.Message):
-    """A secret handed to the job as an environment variable."""
+    """A secret handed to the job."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
     VALUE_FROM_FIELD_NUMBER: builtins.int
+    DELIVERY_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """The variable."""
+    """The variable, or the file."""
     value_from: builtins.str
     """The secret's name in the secret store (SecretService)."""
+    delivery: Global___SecretDelivery.ValueType
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         value_from: builtins.str = ...,
+        delivery: Global___SecretDelivery.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "value_from", b"value_from"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["delivery", b"delivery", "name", b"name", "value_from", b"value_from"]) -> None: ...
 
 Global___Secret: typing_extensions.TypeAlias = Secret
 

@@ -28,6 +28,7 @@ from batchyard_agent.runtimes.protocol import (
     StopSignal,
     Vanished,
 )
+from batchyard_agent.runtimes.secret_files import SecretFiles
 
 DEADLINE_S = 45.0
 
@@ -109,11 +110,19 @@ def runtime(
     user: JobUser | None = None,
     owners: Owners | None = None,
     scratch: str = "scratch",
+    secret_files: SecretFiles | None = None,
 ) -> ProcessRuntime:
     """Return a runtime with all that is its own below a folder, its keeper's too."""
     link = KeeperLink(folder / "keeper")
     return ProcessRuntime(
-        folder / "state", folder / scratch, now_ms=now_ms, link=link, enforcement=enforcement, user=user, owners=owners
+        folder / "state",
+        folder / scratch,
+        now_ms=now_ms,
+        link=link,
+        enforcement=enforcement,
+        user=user,
+        owners=owners,
+        secret_files=secret_files,
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from batchyard.features import (
+    FILES_OF_SECRETS,
     SECURED_CONTAINERS,
     SECURED_PROCESSES,
     SEVERAL_CONTAINERS,
@@ -155,7 +156,7 @@ def access_of(task: Task, platforms: tuple[str, ...], level: SecurityLevel = Sec
         device_paths=tuple(sorted(map(_plain, devices))),
         gpu_models=tuple(sorted({name.lower() for name in choosing.gpu_models})),
         gpu_memory_mib=choosing.gpu_memory_mib,
-        features=_features_of(task) + _securing(task, level),
+        features=_features_of(task) + _delivering(task) + _securing(task, level),
         not_as_pod=obstacle,
         namespace=task.pod.namespace if task.pod is not None else "",
         architectures=tuple(sorted({c.cpu_architecture for c in asking} - {""})),
@@ -169,6 +170,10 @@ def _features_of(task: Task) -> tuple[str, ...]:
     if task.runtime != PROCESS:
         return (SEVERAL_CONTAINERS,)
     return (SEVERAL_PROCESSES, SHARED_PROCESSES) if task.pid_mode else (SEVERAL_PROCESSES,)
+
+
+def _delivering(task: Task) -> tuple[str, ...]:
+    return (FILES_OF_SECRETS,) if any(container.has_secret_files for container in task.all_containers) else ()
 
 
 def _securing(task: Task, level: SecurityLevel) -> tuple[str, ...]:
@@ -185,6 +190,7 @@ def _asks(container: Container) -> bool:
         or container.gpu_models
         or container.gpu_memory_mib
         or container.cpu_architecture
+        or container.has_secret_files
     )
 
 

@@ -67,6 +67,9 @@ def _check_secrets(out: Violations, field: str, container: Container) -> None:
     if len(container.secrets) > limits.SECRETS_PER_JOB_MAX:
         text = f"{len(container.secrets)} secrets; at most {limits.SECRETS_PER_JOB_MAX} are allowed"
         out.append(Violation(field, text, Reason.TOO_MANY))
+    if container.has_secret_files and runtime_of(container.image) != PROCESS and not _is_known(container.user):
+        text = "secrets as files are one user's alone, and who a name is only the image could tell: give a number"
+        out.append(Violation(f"{field.removesuffix('secrets')}user", text, Reason.CONFLICT))
     taken = {name for name, _ in container.environment}
     for i, secret in enumerate(container.secrets[: limits.SECRETS_PER_JOB_MAX]):
         at = f"{field}[{i}]"
@@ -84,6 +87,11 @@ def _check_secrets(out: Violations, field: str, container: Container) -> None:
         if not secret_names(secret.value_from):
             text = f"{quote(secret.value_from)} is no secret's name, and no ARN of a whole secret or parameter"
             out.append(Violation(f"{at}.value_from", text, Reason.MALFORMED))
+
+
+def _is_known(user: str) -> bool:
+    name = user.partition(":")[0]
+    return name in ("", "root") or (name.isascii() and name.isdecimal())
 
 
 def check_command(out: Violations, field: str, command: tuple[str, ...]) -> None:

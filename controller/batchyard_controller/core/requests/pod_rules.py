@@ -140,6 +140,7 @@ def _check_not_of_pods(out: Violations, field: str, container: Container) -> Non
         "job_role_arn": container.job_role_arn,
         "execution_role_arn": container.execution_role_arn,
         "resources.disk_mib": container.resources.disk_mib,
+        "secrets.delivery": container.has_secret_files,
     }
     text = "is not for containers of pods"
     out.extend(Violation(f"{field}.{name}", text, Reason.PLATFORM) for name, value in given.items() if value)
