@@ -59,7 +59,8 @@ class Provider:
     def token(self, *, alg: str = "", key: Any = None, kid: str | None = None, **claims: Any) -> str:
         """Sign a token; a claim that is None is left out."""
         now_s = int(time.time())
-        said = {"iss": self.issuer, "aud": CLIENT_ID, "iat": now_s, "exp": now_s + self.life_s, **self.claims, **claims}
+        said = {"iss": self.issuer, "aud": CLIENT_ID, "iat": now_s, "exp": now_s + self.life_s}
+        said |= {"jti": secrets.token_hex(8), **self.claims, **claims}
         used = self.keys[0] if key is None else key
         alg = alg or ("ES256" if isinstance(used, ECKey) else "RS256")
         header = {"alg": alg, "kid": self.keys[0].kid if kid is None else kid}

@@ -22,7 +22,7 @@ class AccessCalls(Caller):
 
     async def who_am_i(self) -> pb.WhoAmIResponse:
         """Return who this client is to the controller, and what they may be."""
-        return await self.calls.who_am_i(pb.WhoAmIRequest(), retry=True)
+        return await self.calls.who_am_i(pb.WhoAmIRequest())
 
     async def bind_role(self, user: str, role: str, *, queue: str = "") -> pb.RoleBinding:
         """

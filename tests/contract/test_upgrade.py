@@ -90,6 +90,7 @@ async def test_settings_are_told_as_they_were(world: World) -> None:
     since = {
         "dispatch_order": "DISPATCH_ORDER_DUE_TIME",
         "preemption": "PREEMPTION_NEVER",
+        "security_level": "SECURITY_LEVEL_PRIVILEGED",
     }  # what a queue is that says nothing of it
     assert list(map(as_json, queues)) == [queue | since for queue in then["queues"]]
     kept: dict[str, Any] = {"hosts": world.hosts, "secrets": world.secrets, "access_keys": world.access_keys}

@@ -83,7 +83,7 @@ class OutputCopy:
             with suppress(BrokenPipeError, ConnectionResetError):
                 await self._copy(writer.stdin)
             writer.stdin.close()
-            said = await writer.stderr.read(_READ_BYTES)
+            said = await writer.stderr.read()  # a shell writes one line piece by piece
             if await writer.wait():
                 self._complain(said.decode(errors="replace").strip())
         finally:
