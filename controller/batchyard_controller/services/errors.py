@@ -181,8 +181,13 @@ def _guard_streams(handler: Any, method: str) -> Any:
     return _guard_stream(lambda requests, context: handler(read(requests), context), method)
 
 
+def _is_stop(error: Exception) -> bool:
+    """Say whether a call met the server's own end, which gRPC tells by a class without a public name."""
+    return isinstance(error, grpc.aio.BaseError) and type(error).__name__ == "_ServerStoppedError"
+
+
 async def _answer(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str) -> None:
-    if isinstance(error, grpc.aio.AbortError):
+    if isinstance(error, grpc.aio.AbortError) or _is_stop(error):
         raise error
     if not isinstance(error, BatchyardError):
         structlog.get_logger().error("request failed", method=method, exc_info=error)
