@@ -186,8 +186,8 @@ def test_a_job_no_host_can_run_waits_and_says_why(yards: OpenYard) -> None:
         assert (job_state(job), job.status_reason, len(job.attempts)) == (JobState.FAILED, "not here", 0)
 
 
-USES = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; head -c 60000000 /dev/zero | tail -c 60000000 >/dev/null"
-"""Sixty million bytes at once, and some tenths of a second of a processor."""
+USES = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; head -c 60000000 /dev/zero | tail -c 60000000 >/dev/null; sleep 2"
+"""Sixty million bytes at once, some tenths of a second of a processor, and time to look at what was used."""
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -89,6 +89,10 @@ class Batch:
         until(lambda: self.job(job_id)["status"] in ("SUCCEEDED", "FAILED"), f"{job_id} has ended", limit_s)
         return self.job(job_id)
 
+    def until_no_pods(self) -> None:
+        pods = self.yard.cluster.client.list
+        until(lambda: not list(pods(Pod, namespace=self.yard.namespace)), "all pods are gone")
+
     def log(self, job_id: str, container: str = "default") -> str:
         with self.yard.client() as client:
             return b"".join(client.read_logs(job_id, container=container)).decode()
@@ -145,6 +149,7 @@ def test_nodes_of_a_job_meet_at_their_hosts_addresses(
         job = batch.wait(job_id)
         assert job["status"] == "SUCCEEDED", job
         assert batch.log(f"{job_id}#0") == "hello from 1\n"
+        batch.until_no_pods()  # a pod is taken away by its node, which goes now
         # Nobody here says of a node that it is not ready any more.
         kubelet_cluster.client.delete(NodeObject, second.name)
 
@@ -177,8 +182,7 @@ def test_jobs_end_as_their_pods_do(batch: Batch) -> None:
         batch.wait(missing, limit_s=200)
         tried = client.describe_job(missing).attempts[0]
         assert tried.reason.startswith("CannotPullContainerError: "), tried
-    pods = batch.yard.cluster.client.list
-    until(lambda: not list(pods(Pod, namespace=batch.yard.namespace)), "all pods are gone")
+    batch.until_no_pods()
 
 
 def test_init_containers_run_before_and_their_ends_are_told(batch: Batch) -> None:
