@@ -46,12 +46,14 @@ else:
     guest.sendall(index.encode())
     print("told", guest.recv(3).decode(), "by", main)
 """
-MEET_IN_BUSYBOX = f"""
+# A port for each child: of two that reach one listener, only the first is read, and the other is not told.
+MEET_IN_BUSYBOX = """
 if [ -z "$AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS" ]; then
     grep -w "$(hostname)" /etc/hosts
-    for i in 1 2 3; do nc -l -p {PORT} -w 60 < /dev/null; done
+    for i in 1 2 3; do nc -l -p $((FIRST_PORT + i)) -w 60 < /dev/null; done
 else
-    until echo "hello of $AWS_BATCH_JOB_NODE_INDEX" | nc -w 5 $AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS {PORT}; do
+    port=$((FIRST_PORT + AWS_BATCH_JOB_NODE_INDEX))
+    until echo "hello of $AWS_BATCH_JOB_NODE_INDEX" | nc -w 5 $AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS $port; do
         sleep 0.2
     done
     sleep 60
@@ -192,6 +194,8 @@ def test_containers_of_nodes_are_on_their_hosts_network(yard: Yard, is_several: 
     yard.start("a", "b", cpus=3, runtimes="docker")
     with yard.client() as client:
         wanted = container(["sh", "-c", MEET_IN_BUSYBOX], image=image, vcpus=1, memory=32)
+        # Both cases may run at once, and all containers stand on this host's network.
+        wanted.environment["FIRST_PORT"] = str(PORT + 10 if is_several else PORT + 20)
         wanted.name = "main" if is_several else ""
         side = container(["sleep", "600"], image=image, vcpus=0.5, memory=32)
         side.name, side.essential = "side", False
