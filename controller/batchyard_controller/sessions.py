@@ -458,5 +458,6 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         security_level=security_pb2.SecurityLevel.Value(f"SECURITY_LEVEL_{level}"),
         job_queue=spec.queue,
         owner=spec.owner,
+        fence_ms=attempt.fence_ms,
         **task_fields(task),  # type: ignore[arg-type]  # its one field, by name
     )

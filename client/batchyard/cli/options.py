@@ -164,6 +164,12 @@ def whole_span(value: str) -> int:
     return int(seconds)
 
 
+def fence(value: str) -> int:
+    """Read a fence: a length of time, ``never`` (-1), or ``default`` (0)."""
+    words = {"never": -1, "default": 0}
+    return words[value] if value in words else whole_span(value)
+
+
 _PAIRS: dict[str, Any] = {"type": pair, "metavar": "K=V", "multiple": True}
 
 
@@ -212,6 +218,16 @@ _TEMPLATE: dict[str, tuple[str, dict[str, Any]]] = {
     "timeout_s": (
         "--timeout",
         {"type": whole_span, "default": "0", "metavar": "TIME", "help": "How long a try may run: 90s, 15m, 2h, 1d."},
+    ),
+    "fence_s": (
+        "--fence",
+        {
+            "type": fence,
+            "default": "default",
+            "metavar": "TIME",
+            "help": "How long its host may be out of touch before a try is given up: 30s to 24h, or never. "
+            "Default: as its queue.",
+        },
     ),
     "scheduling_priority": ("--priority", {"type": int, "help": "Order within its fair share."}),
     "consumables": (

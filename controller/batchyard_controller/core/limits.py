@@ -239,6 +239,9 @@ FENCE_MS = 15 * 60_000
 FENCE_S_MIN, FENCE_S_MAX = 30, 24 * 3600
 """Between them the fence may be set; a shorter one would be passed by a network that is only slow (reliability, R7)."""
 
+FENCE_NEVER_S = -1
+"""What a job or a queue says that has none."""
+
 
 def fence_margin_ms(fence_ms: int) -> int:
     """Return how long after a fence all has surely ended: grace 30 s, 5 s of slack, clocks one in a thousand apart."""

@@ -115,6 +115,14 @@ def leave_silent(world: World, now: Instant, out: Out) -> None:
             _lose_session(world, host)
 
 
+def give_up_silent(world: World, now: Instant, out: Out) -> None:
+    """Give each attempt up whose host was silent for so long that by its fence it has surely ended."""
+    for host in world.hosts.values():
+        if host.attempts and host.is_silent(now, limits.fence_margin_ms(0)):
+            for attempt in [each for each in host.attempts.values() if world.has_passed_fence(each, now)]:
+                end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+
+
 def forgive_deafness(world: World, late_ms: int) -> None:
     """Let no host be the more silent for a time in which this controller stood still and heard nobody."""
     if late_ms > limits.HEARTBEAT_INTERVAL_MS:
