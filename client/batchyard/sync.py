@@ -160,6 +160,7 @@ class Client:
     reclaim_host = _sync(AsyncClient.reclaim_host)
     keep_host = _sync(AsyncClient.keep_host)
     remove_host = _sync(AsyncClient.remove_host)
+    release_brake = _sync(AsyncClient.release_brake)
 
     create_scheduling_policy = _sync(AsyncClient.create_scheduling_policy)
     describe_scheduling_policies = _sync(AsyncClient.describe_scheduling_policies)

@@ -456,6 +456,18 @@ class YardCalls(Caller):
         request = host_pb.ApproveHostRequest(host=arguments.text("host", host))
         return await self.calls.approve_host(request)
 
+    async def release_brake(self) -> int:
+        """
+        Say that the hosts that fell silent together are gone: what they ran is given up by their fences.
+
+        Returns:
+            How many hosts are waited for no longer.
+
+        Raises:
+            FailedPreconditionError: none is waited for.
+        """
+        return (await self.calls.release_brake(host_pb.ReleaseBrakeRequest())).hosts
+
     async def remove_host(self, host: str, *, force: bool = False) -> None:
         """
         Forget a host; one that has joined is shut out at once, and needs a new join token to come back.

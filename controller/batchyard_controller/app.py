@@ -303,6 +303,7 @@ async def serve(config: Config) -> None:
                 config.retention,
                 launcher,
                 config.fence_ms,
+                config.brake_percent,
             )
         )
         reporter = group.create_task(_report_health(leadership, healthy))

@@ -116,6 +116,7 @@ async def lead(
     retention: Retention,
     launcher: Launcher | None = None,
     fence_ms: int = limits.FENCE_MS,
+    brake_percent: int = limits.BRAKE_PERCENT,
 ) -> None:
     """
     Lead whenever possible, for ever; *launcher* is for environments that scale.
@@ -135,7 +136,7 @@ async def lead(
                 log.info("elected", epoch=epoch)
                 records = await standby.records(epoch)
             catalogues = launcher.catalogues if launcher is not None else {}
-            world = await _build(restoring(records, clock(), retention, catalogues, fence_ms))
+            world = await _build(restoring(records, clock(), retention, catalogues, fence_ms, brake_percent))
             del records
             log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""

@@ -10,7 +10,7 @@ from tests.sdk.yard import Yard
 
 from batchyard.cli import checkup
 from batchyard.v1.compute_environment_pb2 import RESOURCE_STATE_ENABLED, ComputeEnvironment
-from batchyard.v1.host_pb2 import HOST_STATE_READY, Host, HostFacts, HostUsage
+from batchyard.v1.host_pb2 import HOST_STATE_READY, Host, HostFacts, HostUsage, SummarizeHostsResponse
 from batchyard.v1.job_queue_pb2 import JobQueue
 
 
@@ -71,7 +71,9 @@ def test_doctor_finds_a_yard_well_and_top_shows_it(run: Run, yard: Yard) -> None
 
 
 def found(**parts: object) -> list[tuple[str, str, str]]:
-    yard = checkup.Yard(**({"version": "1", "hosts": [], "queues": [], "environments": []} | parts))  # type: ignore[arg-type]
+    yard = checkup.Yard(
+        **({"version": "1", "hosts": [], "queues": [], "environments": [], "summary": SummarizeHostsResponse()} | parts)
+    )  # type: ignore[arg-type]
     return [(each.grade, each.about, each.text) for each in checkup.findings(yard)]
 
 

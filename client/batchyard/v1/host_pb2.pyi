@@ -506,6 +506,7 @@ class SummarizeHostsResponse(google.protobuf.message.Message):
     HOSTS_BY_STATE_FIELD_NUMBER: builtins.int
     CAPACITY_FIELD_NUMBER: builtins.int
     ALLOCATED_FIELD_NUMBER: builtins.int
+    BRAKE_FIELD_NUMBER: builtins.int
     @property
     def hosts_by_state(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """How many are in each state, by state name; those of none are left out."""
@@ -518,17 +519,71 @@ class SummarizeHostsResponse(google.protobuf.message.Message):
     def allocated(self) -> batchyard.v1.resources_pb2.Resources:
         """What attempts hold of that."""
 
+    @property
+    def brake(self) -> Global___Brake:
+        """Set while silent hosts are waited for beyond their fences, as many fell silent at once."""
+
     def __init__(
         self,
         *,
         hosts_by_state: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         capacity: batchyard.v1.resources_pb2.Resources | None = ...,
         allocated: batchyard.v1.resources_pb2.Resources | None = ...,
+        brake: Global___Brake | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["allocated", b"allocated", "capacity", b"capacity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "capacity", b"capacity", "hosts_by_state", b"hosts_by_state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["allocated", b"allocated", "brake", b"brake", "capacity", b"capacity"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "brake", b"brake", "capacity", b"capacity", "hosts_by_state", b"hosts_by_state"]) -> None: ...
 
 Global___SummarizeHostsResponse: typing_extensions.TypeAlias = SummarizeHostsResponse
+
+@typing.final
+class Brake(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SINCE_MS_FIELD_NUMBER: builtins.int
+    SILENT_FIELD_NUMBER: builtins.int
+    HOSTS_FIELD_NUMBER: builtins.int
+    since_ms: builtins.int
+    """Since when, by the controller's clock."""
+    silent: builtins.int
+    """How many hosts are waited for, and of how many."""
+    hosts: builtins.int
+    def __init__(
+        self,
+        *,
+        since_ms: builtins.int = ...,
+        silent: builtins.int = ...,
+        hosts: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hosts", b"hosts", "silent", b"silent", "since_ms", b"since_ms"]) -> None: ...
+
+Global___Brake: typing_extensions.TypeAlias = Brake
+
+@typing.final
+class ReleaseBrakeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ReleaseBrakeRequest: typing_extensions.TypeAlias = ReleaseBrakeRequest
+
+@typing.final
+class ReleaseBrakeResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOSTS_FIELD_NUMBER: builtins.int
+    hosts: builtins.int
+    """How many hosts are waited for no longer."""
+    def __init__(
+        self,
+        *,
+        hosts: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hosts", b"hosts"]) -> None: ...
+
+Global___ReleaseBrakeResponse: typing_extensions.TypeAlias = ReleaseBrakeResponse
 
 @typing.final
 class DescribeHostRequest(google.protobuf.message.Message):

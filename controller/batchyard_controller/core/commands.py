@@ -58,6 +58,15 @@ class EndSession:
     is_removed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TellBrake:
+    """Tell the operator that the brake has begun to hold *silent* of *hosts*, or, where it does not, that it ceased."""
+
+    holds: bool
+    silent: int
+    hosts: int
+
+
 class PublishMove(NamedTuple):
     """
     Tell watchers that a job, a child, or a run of children has a new state; a tuple, as there are three of each job.
@@ -88,4 +97,4 @@ class PublishMove(NamedTuple):
             yield self._replace(index=index, stop=0)
 
 
-Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | PublishMove
+Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | TellBrake | PublishMove

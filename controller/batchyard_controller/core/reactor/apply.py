@@ -12,6 +12,7 @@ from typing import assert_never
 
 from batchyard_controller.core.events import (
     AttemptsReported,
+    BrakeReleased,
     ConsumableChanged,
     ConsumableDeleted,
     DefinitionChanged,
@@ -99,7 +100,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_host_left(world, event)
         case HostHeard():
             on_host_heard(world, event, now)
-        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved():
+        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved() | BrakeReleased():
             on_host_asked(world, event, now, out)
         case AttemptsReported():
             on_attempts_reported(world, event.host_id, event.reports, now, out)

@@ -19,7 +19,7 @@ from batchyard.errors import (
 )
 from batchyard.ids import HostId
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import HostApproved, HostMarked, HostReclaimed, HostRemoved
+from batchyard_controller.core.events import BrakeReleased, HostApproved, HostMarked, HostReclaimed, HostRemoved
 from batchyard_controller.core.model.claims import awaited
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
@@ -169,6 +169,21 @@ def approve_host(world: World, given: str) -> tuple[HostApproved | None, tuple[s
     host = find_host(world, given)
     is_waiting = host.record.awaiting is not None
     return HostApproved(host_id=host.record.id) if is_waiting else None, awaited(host.record)
+
+
+def release_brake(world: World) -> tuple[BrakeReleased, int]:
+    """
+    Wait no longer for hosts that fell silent together.
+
+    Returns:
+        The event, and how many hosts were waited for.
+
+    Raises:
+        FailedPreconditionError: the brake does not hold.
+    """
+    if world.brake.since_boot_ms is None:
+        raise FailedPreconditionError("the brake does not hold: no host is waited for", reason=Reason.NO_BRAKE)
+    return BrakeReleased(), world.brake.silent
 
 
 def remove_host(world: World, given: str, *, force: bool) -> HostRemoved:

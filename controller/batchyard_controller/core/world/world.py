@@ -49,6 +49,7 @@ from batchyard_controller.core.placement.trust import is_suspected, start_limit
 from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.scaling.memory import Memory
 
+from .brake import Brake
 from .ledger import Ledger
 from .named import Named
 from .submitted import SubmittedJobs
@@ -73,6 +74,7 @@ class World:
     catalogues: InitVar[Mapping[str, Catalogue] | None] = None
     fence_ms: int = limits.FENCE_MS
     """What agents are told in this term; 0: never."""
+    brake: Brake = field(default_factory=Brake)
     launches: dict[LaunchId, Launch] = field(default_factory=dict)
     """Hosts that providers were asked for, until they are stopped."""
     scaling: Memory = field(init=False)
