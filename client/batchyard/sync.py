@@ -87,8 +87,8 @@ class Client:
     """
     A client of one controller, for plain threads; safe to share between them.
 
-    Arguments are those of :class:`batchyard.client.AsyncClient`; *on_retry* is called
-    in the background thread. Use it as a context manager, or call :meth:`close`.
+    Arguments are those of :class:`batchyard.client.AsyncClient`; *on_retry* and *on_stale* are
+    called in the background thread. Use it as a context manager, or call :meth:`close`.
     """
 
     def __init__(
@@ -99,9 +99,15 @@ class Client:
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
+        on_stale: Callable[[int], None] | None = None,
     ) -> None:
         self.client = AsyncClient(
-            address, credentials=credentials, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry
+            address,
+            credentials=credentials,
+            timeout_s=timeout_s,
+            retry_s=retry_s,
+            on_retry=on_retry,
+            on_stale=on_stale,
         )
         self._loop = _Background.loop_of_this_process()
         self._is_closed = False

@@ -39,6 +39,7 @@ class Session:
         queue: Where jobs are submitted.
         debug: Whether errors show where they come from.
         has_told_retry: Whether the person knows that the controller is away.
+        has_told_stale: Whether they know that its store is.
         fault: What is wrong with settings; help and completion do not need them.
     """
 
@@ -47,6 +48,7 @@ class Session:
     queue: str = "default"
     debug: bool = False
     has_told_retry: bool = False
+    has_told_stale: bool = False
     fault: click.UsageError | None = None
 
     def check(self) -> None:
@@ -61,7 +63,7 @@ class Session:
         from batchyard.sync import Client
 
         try:
-            return Client(self.address, on_retry=self._tell_retry)
+            return Client(self.address, on_retry=self._tell_retry, on_stale=self._tell_stale)
         except InvalidArgumentError as err:
             raise click.UsageError(str(err)) from err
 
@@ -69,6 +71,15 @@ class Session:
         if not self.has_told_retry:
             self.has_told_retry = True
             out.note(f"{error}; trying again")
+
+    def _tell_stale(self, since_ms: int) -> None:
+        if not self.has_told_stale:
+            self.has_told_stale = True
+            from batchyard.cli import spans
+            from batchyard.cli.clock import now_ms
+
+            when = spans.moment(since_ms, now_ms())
+            out.note(f"the store is away: what follows was so at {when}, and may have changed; nothing can be changed")
 
 
 def quiet_grpc() -> None:
