@@ -71,9 +71,8 @@ def test_doctor_finds_a_yard_well_and_top_shows_it(run: Run, yard: Yard) -> None
 
 
 def found(**parts: object) -> list[tuple[str, str, str]]:
-    yard = checkup.Yard(
-        **({"version": "1", "hosts": [], "queues": [], "environments": [], "summary": SummarizeHostsResponse()} | parts)
-    )  # type: ignore[arg-type]
+    nothing = {"version": "1", "hosts": [], "queues": [], "environments": [], "summary": SummarizeHostsResponse()}
+    yard = checkup.Yard(**(nothing | parts))  # type: ignore[arg-type]
     return [(each.grade, each.about, each.text) for each in checkup.findings(yard)]
 
 
