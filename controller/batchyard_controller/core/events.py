@@ -1,8 +1,7 @@
 """
 Events: facts that have happened, the only input of the reactor.
 
-Past tense, never rejected. What a user asks for becomes an event only after
-`requests` has found nothing wrong with it.
+Past tense, never rejected. What a user asks for becomes one only once `requests` has found nothing wrong with it.
 """
 
 from __future__ import annotations
@@ -137,11 +136,9 @@ class HostLeft:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostHeard:
     """
-    A heartbeat came.
+    A heartbeat came, in a session (0: unknown), with facts when the host has changed.
 
     Attributes:
-        session: Whose; 0: unknown.
-        facts: When the host has changed.
         wall_ms: What its clock showed; 0 when it did not say.
         reserved: What others than this yard hold of it.
     """
