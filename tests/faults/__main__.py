@@ -21,9 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
-from .faults import LONG, WEIGHTS, Nemesis
+from .faults import LONG, WEIGHTS
 from .image import ensure_image
 from .judge import Verdict, judge
+from .nemesis import Nemesis
 from .yard import Yard, open_yard
 
 WORKLOAD_LIMIT_S = 180.0

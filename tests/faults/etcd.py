@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,20 @@ class Member:
             *("--initial-cluster", cluster, "--log-level", "warn"),
         ]
         self.program = Program(f"etcd {name}", arguments, folder / f"{name}.log")
+        self._strace: subprocess.Popen[bytes] | None = None
+
+    def slow_down(self, delay_s: float) -> None:
+        """Let each of its writes to the disk take so much longer; needs ``strace``."""
+        inject = f"inject=fdatasync:delay_exit={int(delay_s * 1e6)}"
+        line = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=fdatasync", "-e", inject, "-p"]
+        self._strace = subprocess.Popen([*line, str(self.program.pid)], stdin=subprocess.DEVNULL)
+
+    def speed_up(self) -> None:
+        """Let its disk be as fast as it is."""
+        assert self._strace is not None
+        self._strace.terminate()
+        self._strace.wait()
+        self._strace = None
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """

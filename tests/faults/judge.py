@@ -23,7 +23,7 @@ from batchyard.v1.attempt_pb2 import EndCause
 from batchyard.v1.host_pb2 import HOST_STATE_READY, HOST_STATE_SUSPECTED
 from batchyard.v1.job_pb2 import Job
 
-from .faults import Struck
+from .nemesis import Struck
 from .witness import Line, code_of_child
 from .workload import Acknowledged, read_acknowledged
 from .yard import CPUS, Yard

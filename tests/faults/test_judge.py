@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 from tests.faults import judge
-from tests.faults.faults import Struck
+from tests.faults.faults import LONG, WEIGHTS, Kinds
 from tests.faults.judge import Verdict
+from tests.faults.nemesis import Struck
 from tests.faults.witness import Line
 from tests.faults.workload import Acknowledged
 
@@ -88,6 +89,12 @@ def test_more_than_a_host_has_is_seen() -> None:
     verdict = Verdict()
     judge._judge_room(verdict, lines, jobs)
     assert words(verdict) == {"overcommitted"}
+
+
+def test_each_kind_can_be_drawn() -> None:
+    for kind in WEIGHTS:
+        assert callable(getattr(Kinds, kind.replace(" ", "_")))
+    assert set(LONG) < set(WEIGHTS)
 
 
 def test_a_host_that_failed_was_struck() -> None:
