@@ -268,8 +268,7 @@ class ProcessRuntime:
         """Leave nothing of an attempt that never ran."""
         with suppress(OSError):
             (self._scratch / name).rmdir()
-        del self._link.kept[name]
-        self._link.send(b"forget", name.encode())
+        self._link.forget(name)
 
     def on_refused(self, name: str, why: str) -> None:
         """See ``keeper_link.Listener``."""
@@ -354,9 +353,7 @@ class ProcessRuntime:
         name = plain_name(attempt_id)
         assert not self._is_followed(name), f"{attempt_id} has not ended"
         await self._broom.remove(self._scratch / name)
-        for each in self._kept_of(name):
-            del self._link.kept[each]
-            self._link.send(b"forget", each.encode())
+        self._link.forget(*(self._kept_of(name) or [name]))  # of a keeper that is just coming up nothing is known yet
 
     def _is_followed(self, name: str) -> bool:
         return name in self._live or name in self._tasks
