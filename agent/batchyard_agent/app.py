@@ -38,11 +38,12 @@ from batchyard_agent.probe import cpu_memory
 from batchyard_agent.probe.place import read_place
 from batchyard_agent.probe.reclaim import NoticeCommand, NoticeFile, Notices, NoticeServer, Source
 from batchyard_agent.runtimes import job_user
-from batchyard_agent.runtimes.docker import DockerRuntime
+from batchyard_agent.runtimes.docker import DockerRuntime, nobody_writes
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.held_mounts import HeldMounts
+from batchyard_agent.runtimes.job_user import JobUser
 from batchyard_agent.runtimes.process import ProcessRuntime
-from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
+from batchyard_agent.runtimes.protocol import LaunchSpec, Runtime, RuntimeUnavailableError
 from batchyard_agent.runtimes.queue_networks import QueueNetworks
 from batchyard_agent.runtimes.secret_files import SecretFiles
 from batchyard_agent.session import Identity, Sessions, TwinError
@@ -303,6 +304,7 @@ class Agent:
                     door=self._metadata.door,
                 ),
                 secret_files=self._secret_files,
+                writer=self._writer,
             )
         if name == PROCESS:
             user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)
@@ -318,6 +320,18 @@ class Agent:
             )
         assert name == FAKE, name
         return FakeRuntime(now_ms=clock.read_wall_ms)
+
+    def _writer(self, spec: LaunchSpec) -> JobUser | None:
+        """
+        Return as whom the log of a container is copied: as a plain process of its job, if it could be one here.
+
+        Raises:
+            CannotLaunchError: it could not.
+        """
+        runtime = self._driver.runtimes.get(PROCESS)
+        if not isinstance(runtime, ProcessRuntime) or (spec.security_level.is_secured and not keeps_levels(runtime)):
+            return nobody_writes(spec)
+        return runtime.writer(spec.owner)
 
     def _home(self) -> str:
         """

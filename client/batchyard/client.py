@@ -60,6 +60,8 @@ class AsyncClient(
             credentials say. For a port credentials are needed.
         credentials: The file of what is needed for a port. Default: ``BATCHYARD_CREDENTIALS``, else the
             settings file, else the user's own.
+        context: The name of a context that says both (`batchyard.contexts`). Default:
+            ``BATCHYARD_CONTEXT``, else the one in use.
         timeout_s: Deadline of each call. Default: settings, else 30.
         retry_s: How long ``submit_job`` is repeated while the controller is away.
             Default: settings, else 30.
@@ -75,12 +77,13 @@ class AsyncClient(
         address: str | None = None,
         *,
         credentials: Path | None = None,
+        context: str | None = None,
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
         role: str = "",
     ) -> None:
-        found = settings.client_settings()
+        found = settings.client_settings(context=context)
         self._connection = Connection(
             addresses=found.address
             if address is None

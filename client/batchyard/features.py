@@ -16,6 +16,12 @@ SEVERAL_PROCESSES = "several-processes"
 FILES_OF_SECRETS = "secret-files"
 """Secrets can be files in memory."""
 
+CONTAINER_STDIN = "container-stdin"
+"""Containers can be given what they read."""
+
+CONTAINER_OUTPUT = "container-output"
+"""Logs of containers can be copied to files of the host. Not of the agent's version: it needs plain processes there, as whose user it writes."""
+
 SHARED_PROCESSES = "shared-processes"
 """Several plain processes of an attempt see and reach each other. Not of the agent's version: where jobs are not apart."""
 
@@ -25,5 +31,5 @@ SECURED_CONTAINERS = "secured-containers"
 SECURED_PROCESSES = "secured-processes"
 """Plain processes can be kept to a security level. Not of the agent's version: they have to be another user's, and apart."""
 
-FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS)
+FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS, CONTAINER_STDIN)
 """All that agents of this version have, on whatever host."""

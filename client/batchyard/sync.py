@@ -96,12 +96,13 @@ class Client:
         address: str | None = None,
         *,
         credentials: Path | None = None,
+        context: str | None = None,
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
     ) -> None:
         self.client = AsyncClient(
-            address, credentials=credentials, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry
+            address, credentials=credentials, context=context, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry
         )
         self._loop = _Background.loop_of_this_process()
         self._is_closed = False

@@ -139,7 +139,8 @@ def container_body(
         "User": container.user,
         "WorkingDir": container.working_directory,
         "Tty": False,
-        "OpenStdin": False,
+        # Once: what it reads ends where what it was given does.
+        **dict.fromkeys(("OpenStdin", "StdinOnce", "AttachStdin"), bool(container.stdin)),
         "HostConfig": _host_config(spec, cpu_count, network) | _isolation(spec, isolation),
     }
     if container.command:

@@ -128,6 +128,10 @@ class ProcessRuntime:
         """``cgroup-v1``, ``cgroup-v2`` or ``rlimit``; right after ``open``."""
         return self._cgroups.enforcement if self._cgroups else "rlimit"
 
+    def writer(self, owner: str) -> JobUser | None:
+        """Return whom a job's processes run as, as `Launcher.user_of`."""
+        return self._launcher.user_of(owner)
+
     @property
     def user(self) -> str:
         """Whom processes run as, in words: by name where that has one."""

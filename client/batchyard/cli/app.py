@@ -56,6 +56,7 @@ COMMANDS = {
     "import": ("apply", "Take over an AWS account's definitions, queues and environments."),
     "tag": ("tag", "Tags of what is there already."),
     "secret": ("secret", "Secrets: what jobs get as variables and nobody can read back."),
+    "context": ("context", "Contexts: several yards by name."),
     "login": ("login", "Log in with the yard's OpenID provider."),
     "whoami": ("role", "Say who you are to the controller."),
     "role": ("role", "Roles: what users may do."),
@@ -86,7 +87,8 @@ as numbers, enums as tables show them. Commands that list or describe by name gi
 
 \b
 Settings: flags, then BATCHYARD_* (ADDRESS, CREDENTIALS, OUTPUT, QUEUE, TIMEOUT_S,
-RETRY_S, CONFIG), then ~/.config/batchyard/config.toml or /etc/batchyard/config.toml.
+RETRY_S, CONFIG, CONTEXT), then the context in use, then ~/.config/batchyard/config.toml
+or /etc/batchyard/config.toml.
 """
 
 
@@ -199,7 +201,6 @@ def _settle(session: options.Session) -> click.UsageError | None:
     except errors.InvalidArgumentError as err:
         return click.UsageError(str(err))
     session.output = os.environ.get("BATCHYARD_OUTPUT") or str(values.get("output", session.output))
-    session.queue = os.environ.get("BATCHYARD_QUEUE") or str(values.get("queue", session.queue))
     if session.output not in output.FORMATS:
         return click.UsageError(f"output must be one of {', '.join(output.FORMATS)}, not {session.output!r}")
     return None

@@ -103,11 +103,14 @@ class Executor(StandardExecutor):
     ) -> None:
         self._options = options
         self._folder = CallFolder(Path(folder), f"calls-{new_request_id()}")
-        self._remove_folder = weakref.finalize(self, self._folder.remove)
+        remove_at_once = weakref.finalize(self, self._folder.remove)
         _request(self._folder, print, options)  # refuses at once what every call would be refused for
+        remove_at_once.detach()
         self._client = Client() if client is None else client
         self._owns_client = client is None
         self._follower = Follower(self._client, queue, self._folder)
+        # Of the follower, which is there for as long as a call is: nobody has to keep the executor itself.
+        self._remove_folder = weakref.finalize(self._follower, self._folder.remove)
         self._is_shut_down = False
         self._door = threading.Lock()
 

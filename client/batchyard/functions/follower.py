@@ -199,7 +199,10 @@ class Follower:
         work = asyncio.run_coroutine_threadsafe(self._serve(life), self.client.loop)
         try:
             while not self._is_over():
-                life.news.get()()
+                try:
+                    life.news.get()()
+                except Exception as error:  # noqa: BLE001  # as when the folder is gone: whoever waits is told
+                    self._break(error)
                 self.client.loop.call_soon_threadsafe(life.wake.set)  # some may have been held for others
         finally:
             work.cancel()

@@ -549,18 +549,17 @@ class ContainerProperties(google.protobuf.message.Message):
     stop_timeout_s: builtins.int
     """Seconds from SIGTERM to SIGKILL: at least 2; 0 means 30."""
     working_directory_optional: builtins.bool
-    """The next three are of plain processes alone.
-    Where the host has no folder working_directory, or closes it to the job's user, the
+    """Of plain processes alone: where the host has no folder working_directory, or closes it to the job's user, the
     process starts in its own empty one, and its log begins with a line that says so.
     """
     stdin: builtins.bytes
     """What it reads as its standard input: at most 64 KiB, kept with the job and for all to
-    see who may see the job. Empty: nothing.
+    see who may see the job. Empty: nothing. Not of pods.
     """
     output_path: builtins.str
-    """A file that the job's user is to have a copy of the log in, written while it runs; a
-    path that is not absolute begins where the process started, and missing folders are
-    made. In it %j is the job's id (of a child its array's), %a the child's number (0 of
+    """A file of the host that is to have a copy of the log, written while it runs as whom a
+    plain process of the job would be; a path that is not absolute begins where the process
+    started (of a container it is absolute), and missing folders are made. Not of pods. In it %j is the job's id (of a child its array's), %a the child's number (0 of
     others), %n the node's index (likewise), %t the attempt's number, %x the job's name,
     %N the host's name and %% a "%".
     """

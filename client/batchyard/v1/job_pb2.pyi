@@ -1960,6 +1960,7 @@ class ExplainJobResponse(google.protobuf.message.Message):
     DEPENDENT_IDS_FIELD_NUMBER: builtins.int
     DEPENDENTS_FIELD_NUMBER: builtins.int
     DEPENDENTS_IS_LEAST_FIELD_NUMBER: builtins.int
+    CANNOT_RUN_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     state: Global___JobState.ValueType
     summary: builtins.str
@@ -1980,6 +1981,10 @@ class ExplainJobResponse(google.protobuf.message.Message):
     """How many wait for it."""
     dependents_is_least: builtins.bool
     """No more were looked at: there may be more of them."""
+    cannot_run: builtins.bool
+    """As the yard is, it could never start: no host that is known could take it if it were empty, no
+    environment of its queue allows or launches one, or its queue caps less than it asks.
+    """
     @property
     def refusals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Refusal]: ...
     @property
@@ -2003,7 +2008,8 @@ class ExplainJobResponse(google.protobuf.message.Message):
         dependent_ids: collections.abc.Iterable[builtins.str] | None = ...,
         dependents: builtins.int = ...,
         dependents_is_least: builtins.bool = ...,
+        cannot_run: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dependent_ids", b"dependent_ids", "dependents", b"dependents", "dependents_is_least", b"dependents_is_least", "eligible_hosts", b"eligible_hosts", "estimated_start_at_ms", b"estimated_start_at_ms", "first_job_id", b"first_job_id", "job_id", b"job_id", "position", b"position", "position_is_least", b"position_is_least", "refusals", b"refusals", "state", b"state", "summary", b"summary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cannot_run", b"cannot_run", "dependent_ids", b"dependent_ids", "dependents", b"dependents", "dependents_is_least", b"dependents_is_least", "eligible_hosts", b"eligible_hosts", "estimated_start_at_ms", b"estimated_start_at_ms", "first_job_id", b"first_job_id", "job_id", b"job_id", "position", b"position", "position_is_least", b"position_is_least", "refusals", b"refusals", "state", b"state", "summary", b"summary"]) -> None: ...
 
 Global___ExplainJobResponse: typing_extensions.TypeAlias = ExplainJobResponse
