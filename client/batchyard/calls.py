@@ -20,6 +20,7 @@ from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
 from batchyard.v1.access_pb2_grpc import AccessServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
 from batchyard.v1.consumable_resource_pb2_grpc import ConsumableResourceServiceStub
+from batchyard.v1.event_pb2_grpc import EventServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
@@ -135,6 +136,8 @@ class Calls:
         self.search = Call(connection, SearchServiceStub(channel).Search)
 
         self.sum_usage = Call(connection, UsageServiceStub(channel).SumUsage)
+
+        self.list_events = Call(connection, EventServiceStub(channel).ListEvents)
 
         tags = TagServiceStub(channel)
         self.tag_resource = Call(connection, tags.TagResource)

@@ -180,6 +180,8 @@ class Client:
     search = _sync(AsyncClient.search)
     sum_usage = _sync(AsyncClient.sum_usage)
 
+    list_events = _sync_iterator(AsyncClient.list_events)
+
     tag_resource = _sync(AsyncClient.tag_resource)
     untag_resource = _sync(AsyncClient.untag_resource)
     list_tags = _sync(AsyncClient.list_tags)

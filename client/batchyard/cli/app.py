@@ -34,6 +34,7 @@ COMMANDS = {
     "describe": ("jobs", "Show all about jobs."),
     "wait": ("jobs", "Wait until jobs have ended; exit with their exit code."),
     "logs": ("logs", "Write the log of a job."),
+    "events": ("events", "Show what became of jobs and hosts, and why."),
     "explain": ("jobs", "Say why a job is where it is."),
     "cancel": ("stops", "Cancel jobs that have not started."),
     "retry": ("retry", "Submit jobs, or the failed children of arrays, again."),

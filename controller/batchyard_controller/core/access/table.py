@@ -153,6 +153,7 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "UntagResource": _row(Verb.CHANGE, None, Place.WORLD, "name"),
         "ListTags": _row(Verb.READ, None, Place.WORLD, "name"),
     },
+    "EventService": {"ListEvents": _row(Verb.READ, Kind.JOB, Place.FILTER, "job_id")},
     "UsageService": {"SumUsage": _row(Verb.READ, Kind.JOB, Place.FILTER)},
     "SearchService": {"Search": _row(Verb.READ, None, Place.FILTER)},
     "AccessService": {
