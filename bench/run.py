@@ -54,6 +54,7 @@ PROGRAMS = {
     "console": "console",
     "lists": "lists",
     "secured": "secured",
+    "sinks": "sinks",
 }
 ON_REQUEST = {"hyperqueue", "process-memory"}
 """What needs PyPI, and what takes long."""

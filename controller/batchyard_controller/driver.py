@@ -30,6 +30,7 @@ from batchyard_controller.core.world.world import World
 
 from .metrics import Metrics
 from .store.codec import encode_touched
+from .store.moves import Place
 from .store.protocol import DeposedError, Store
 from .trail import Trail, TrailBounds
 
@@ -265,11 +266,15 @@ class Driver:
         published = [each for each in turn.commands if isinstance(each, PublishMove | PublishNotice)]
         if touched or published:
             groups = list(zip(touched, encode_touched(self._world, touched), strict=True))
-            atoms = self.trail.join(groups, published, now, None)
+            atoms = self.trail.join(groups, published, now, self._needed())
             with self._metrics.committing(len(touched)):
                 await self._store.commit(atoms, self.epoch)
             self.trail.publish()
         self.directory = self._world.directory
+
+    def _needed(self) -> Place | None:
+        """Return up to where the slowest sink is."""
+        return min((sink.place for sink in self._world.sinks.values()), default=None)
 
     def _serve_reads(self) -> None:
         """

@@ -236,6 +236,16 @@ class Trail:
                 return Part(told, batch.end)
         return Part(told, max(place, self._end))
 
+    def behind(self, place: Place) -> tuple[int, int]:
+        """Return how much there is after a place, and when the oldest of it happened, about."""
+        at = bisect_right(self._batches, place, key=lambda batch: batch.end)
+        if at == len(self._batches):
+            return 0, 0
+        number = sum(batch.size for batch in self._batches[at:])
+        first = self._batches[at]
+        passed = place[1] - first.first + 1 if first.epoch == place[0] else 0
+        return number - max(0, passed), first.at_ms
+
     def _told_by(self, batch: Batch) -> tuple[Published, ...]:
         told = self._fresh.get(batch.start)
         if told is None:

@@ -46,6 +46,8 @@ from batchyard_controller.core.events import (
     QuotaShareDeleted,
     RoleChanged,
     SealedChanged,
+    SinkChanged,
+    SinkDeleted,
     Ticked,
     TokenChanged,
 )
@@ -116,7 +118,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             | DefinitionChanged()
         ):
             on_setting_changed(world, event, now)
-        case SealedChanged():
+        case SealedChanged() | SinkChanged() | SinkDeleted():
             on_sealed_changed(world, event)
         case RoleChanged() | TokenChanged():
             on_access_changed(world, event, now)
