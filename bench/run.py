@@ -55,6 +55,7 @@ PROGRAMS = {
     "console": "console",
     "lists": "lists",
     "secured": "secured",
+    "sinks": "sinks",
 }
 ON_REQUEST = {"hyperqueue", "control", "process-memory"}
 """What needs PyPI, and what takes long."""

@@ -18,6 +18,7 @@ from batchyard import arguments, settings
 from batchyard.access_calls import AccessCalls
 from batchyard.connection import Connection
 from batchyard.errors import WorldError
+from batchyard.event_calls import EventCalls
 from batchyard.job_calls import JobCalls
 from batchyard.job_lists import JobLists
 from batchyard.join_token_calls import JoinTokenCalls
@@ -42,6 +43,7 @@ class AsyncClient(
     SubmitCalls,
     YardCalls,
     OverviewCalls,
+    EventCalls,
     SharingCalls,
     TagCalls,
     SecretCalls,

@@ -181,6 +181,12 @@ class Client:
     search = _sync(AsyncClient.search)
     sum_usage = _sync(AsyncClient.sum_usage)
 
+    list_events = _sync_iterator(AsyncClient.list_events)
+    create_sink = _sync(AsyncClient.create_sink)
+    list_sinks = _sync(AsyncClient.list_sinks)
+    switch_sink = _sync(AsyncClient.switch_sink)
+    delete_sink = _sync(AsyncClient.delete_sink)
+
     tag_resource = _sync(AsyncClient.tag_resource)
     untag_resource = _sync(AsyncClient.untag_resource)
     list_tags = _sync(AsyncClient.list_tags)

@@ -20,6 +20,7 @@ from .authority_commands import CA_OPTION, COMMANDS
 from .config import Config, default_audit, default_store, parse_fence, read_login, read_offers
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
+from .trail import TrailBounds
 
 
 def _fence(text: str) -> int:
@@ -98,6 +99,27 @@ def _fence(text: str) -> int:
     help="Days after which a host that was not heard of is forgotten.",
 )
 @click.option(
+    "--keep-moves",
+    type=click.IntRange(min=1_000, max=10_000_000),
+    default=TrailBounds().moves_max,
+    show_default=True,
+    help="Most moves of jobs and hosts that `batchyard events` knows of.",
+)
+@click.option(
+    "--keep-moves-days",
+    type=click.FloatRange(min=0, min_open=True),
+    default=TrailBounds().age_ms / DAY_MS,
+    show_default=True,
+    help="For how long, at most.",
+)
+@click.option(
+    "--sink-backlog",
+    type=click.IntRange(min=1_000, max=10_000_000),
+    default=TrailBounds().backlog_max,
+    show_default=True,
+    help="Most moves that are kept for a sink which does not take them; older ones are lost to it.",
+)
+@click.option(
     "fence_ms",
     "--fence",
     default=str(limits.FENCE_MS // 1000),
@@ -140,6 +162,9 @@ def main(
     keep_jobs_days: float,
     keep_jobs: int,
     keep_hosts_days: float,
+    keep_moves: int,
+    keep_moves_days: float,
+    sink_backlog: int,
     fence_ms: int,
     local_hosts: Path | None,
     local_scratch: Path | None,
@@ -169,6 +194,9 @@ def main(
             log_level=log_level,
             retention=retention,
             fence_ms=fence_ms,
+            trail=TrailBounds(
+                moves_max=keep_moves, age_ms=int(keep_moves_days * DAY_MS), backlog_max=max(sink_backlog, keep_moves)
+            ),
             offers=read_offers(socket, local_hosts, local_scratch),
         )
         garbage.spare_survivors()

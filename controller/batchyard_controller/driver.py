@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from batchyard.errors import Reason, UnavailableError
-from batchyard_controller.core.commands import Command
+from batchyard_controller.core.commands import Command, PublishMove, PublishNotice
 from batchyard_controller.core.events import Event, Planned, Ticked
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.pace import Pace
@@ -30,7 +30,9 @@ from batchyard_controller.core.world.world import World
 
 from .metrics import Metrics
 from .store.codec import encode_touched
+from .store.moves import Place
 from .store.protocol import DeposedError, Store
+from .trail import Trail, TrailBounds
 
 T = TypeVar("T")
 
@@ -47,10 +49,10 @@ class CommandSink(Protocol):
     """Carries out commands. Must not block and must not raise."""
 
     def carry_out(self, world: World, commands: Iterable[Command]) -> None:
-        """Send to hosts, tell watchers."""
+        """Send to hosts; what is published is in the trail already."""
 
     def close(self) -> None:
-        """End the term for hosts and watchers."""
+        """End the term for hosts."""
 
 
 @dataclass(slots=True)
@@ -77,9 +79,18 @@ class Driver:
     """Runs one term of leadership over one world."""
 
     def __init__(
-        self, store: Store, epoch: int, world: World, sink: CommandSink, clock: Callable[[], Instant], metrics: Metrics
+        self,
+        store: Store,
+        epoch: int,
+        world: World,
+        sink: CommandSink,
+        clock: Callable[[], Instant],
+        metrics: Metrics,
+        bounds: TrailBounds | None = None,
     ) -> None:
         self.epoch = epoch
+        self.trail = Trail(epoch, bounds)
+        """What became of everything, for those who follow it."""
         self.directory = world.directory
         """Who is who, as it is stored: for whoever must know before there is a turn."""
         self._store = store
@@ -186,7 +197,7 @@ class Driver:
             self._take(item, now, turn)
         if self._world.wants_plan:
             self._plan(now, turn)
-        await self._commit()
+        await self._commit(turn, now)
         self._sink.carry_out(self._world, turn.commands)
         for answer, value in turn.answers:
             if not answer.done():
@@ -250,12 +261,20 @@ class Driver:
         if world.wants_plan:
             self._wake.set()  # a slice: the rest follows once this is stored and sent
 
-    async def _commit(self) -> None:
+    async def _commit(self, turn: _Turn, now: Instant) -> None:
         touched = self._world.ledger.take()
-        if touched:
+        published = [each for each in turn.commands if isinstance(each, PublishMove | PublishNotice)]
+        if touched or published:
+            groups = list(zip(touched, encode_touched(self._world, touched), strict=True))
+            atoms = self.trail.join(groups, published, now, self._needed())
             with self._metrics.committing(len(touched)):
-                await self._store.commit(encode_touched(self._world, touched), self.epoch)
+                await self._store.commit(atoms, self.epoch)
+            self.trail.publish()
         self.directory = self._world.directory
+
+    def _needed(self) -> Place | None:
+        """Return up to where the slowest sink is."""
+        return min((sink.place for sink in self._world.sinks.values()), default=None)
 
     def _serve_reads(self) -> None:
         """
@@ -275,9 +294,14 @@ class Driver:
             except Exception as err:  # noqa: BLE001  # the world is untouched; the caller gets to know
                 read.answer.set_exception(err)
 
+    def close(self) -> None:
+        """End the term for hosts."""
+        self._sink.close()
+
     def _end(self) -> None:
         """Tell everybody who still waits that nothing is known."""
         self._ended = True
+        self.trail.close()
         waiting = [item.answer for item in self._inbox if isinstance(item, _Request)]
         waiting += [read.answer for read in self._reads]
         waiting += [answer for answer, _ in self._turn.answers]

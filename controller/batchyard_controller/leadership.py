@@ -27,6 +27,7 @@ from .driver import CommandSink, Driver
 from .metrics import Metrics
 from .standby import Standby
 from .store.protocol import DeposedError, Store, StoreError, UnsupportedServerError
+from .trail import TrailBounds
 
 PAUSE_S = 0.5
 """Between a failed term and the next campaign."""
@@ -35,7 +36,7 @@ _AT = " at "
 """Between a candidate's name and its address."""
 
 OpenSink = Callable[[int], CommandSink]
-"""Begins a term of the given epoch for hosts and watchers."""
+"""Begins a term of the given epoch for hosts."""
 
 
 class Launcher(Protocol):
@@ -116,6 +117,7 @@ async def lead(
     retention: Retention,
     launcher: Launcher | None = None,
     fence_ms: int = limits.FENCE_MS,
+    bounds: TrailBounds | None = None,
 ) -> None:
     """
     Lead whenever possible, for ever; *launcher* is for environments that scale.
@@ -139,7 +141,8 @@ async def lead(
             del records
             log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
-            await _serve_term(store, epoch, world, leadership, open_sink(epoch), clock, metrics, launcher)
+            driver = Driver(store, epoch, world, open_sink(epoch), clock, metrics, bounds)
+            await _serve_term(store, driver, leadership, launcher)
         except UnsupportedServerError:
             raise
         except StoreError as err:
@@ -175,22 +178,13 @@ async def _build(steps: Steps[World]) -> World:
         await asyncio.sleep(0)
 
 
-async def _serve_term(
-    store: Store,
-    epoch: int,
-    world: World,
-    leadership: Leadership,
-    sink: CommandSink,
-    clock: Callable[[], Instant],
-    metrics: Metrics,
-    launcher: Launcher | None,
-) -> None:
+async def _serve_term(store: Store, driver: Driver, leadership: Leadership, launcher: Launcher | None) -> None:
     """Run one term to its end, which is always a StoreError."""
-    driver = Driver(store, epoch, world, sink, clock, metrics)
     leadership.enter(driver)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_watch_lease(store))
+            tasks.create_task(driver.trail.recall(store))
             if launcher is not None:
                 tasks.create_task(launcher.serve(driver))
             await driver.run()
@@ -201,7 +195,7 @@ async def _serve_term(
         raise _first(group) from group
     finally:
         leadership.leave()
-        sink.close()
+        driver.close()
 
 
 async def _watch_lease(store: Store) -> None:

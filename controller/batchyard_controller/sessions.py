@@ -34,6 +34,7 @@ from batchyard_controller.core.commands import (
     Command,
     EndSession,
     PublishMove,
+    PublishNotice,
     SendAck,
     SendRevoke,
     SendStart,
@@ -57,7 +58,6 @@ from .convert.hosts import host_facts, host_usage, reports, reserved
 from .doors import Peer, PeerKind
 from .driver import Driver
 from .leadership import Leadership
-from .move_log import MoveLog
 from .vault import Vault
 
 STOP_GRACE_S = 30
@@ -158,17 +158,14 @@ class Sessions:
         self._sessions: dict[HostId, _Session] = {}
         self._usage: dict[HostId, host_pb2.HostUsage] = {}
         self._epoch = 0
-        self.moves = MoveLog(0)
 
     def open_term(self, epoch: int) -> Sessions:
         """Begin a term; agents connect from now on."""
         self._epoch = epoch
-        self.moves = MoveLog(epoch)
         return self
 
     def close(self) -> None:
         """End the term: agents have to say again what they keep."""
-        self.moves.close()
         for session in self._sessions.values():
             session.end()
         self._sessions.clear()
@@ -322,11 +319,9 @@ class Sessions:
 
     def carry_out(self, world: World, commands: Iterable[Command]) -> None:
         """Send commands to the hosts that are connected; the others hear them when they join."""
-        moves: list[PublishMove] = []
         for command in commands:
-            if isinstance(command, PublishMove):
-                moves.append(command)
-                continue
+            if isinstance(command, PublishMove | PublishNotice):
+                continue  # it is in the trail
             session = self._sessions.get(command.host_id)
             if session is None:
                 continue
@@ -334,7 +329,6 @@ class Sessions:
                 self._hang_up(session, command)
             else:
                 _send(session, world, command)
-        self.moves.publish(moves)
 
     def _hang_up(self, session: _Session, command: EndSession) -> None:
         if session.number == command.session:

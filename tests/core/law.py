@@ -95,6 +95,7 @@ def _names(world: World) -> Iterator[tuple[str, str, bool]]:
         ("token", world.tokens),
         ("join_token", world.join_tokens),
         ("member", world.members),
+        ("sink", world.sinks),
         ("host", world.hosts),
         ("host", world.gone_hosts),
         ("launch", world.launches),
@@ -122,6 +123,7 @@ def described(world: World) -> dict[str, Any]:
         "settings": (world.environments, world.queues, world.definitions, world.secrets, world.access_keys),
         "access": (world.bindings, world.tokens, world.directory),
         "enrolment": (world.join_tokens, world.members),
+        "sinks": world.sinks,
         "sharing": (
             world.policies,
             world.quota_shares,

@@ -24,6 +24,7 @@ from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.placement.plan import Plan
 from batchyard_controller.core.scaling.orders import Operation
 
@@ -271,10 +272,24 @@ class DefinitionChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedChanged:
-    """Secrets or access keys were made or changed, or deleted and revoked for ever."""
+    """Secrets or access keys were made or changed, or deleted and revoked for ever; of sinks, what they sign with."""
 
-    kept: tuple[StoredSecret | AccessKey, ...] = ()
+    kept: tuple[StoredSecret | AccessKey | Sink, ...] = ()
     dropped: tuple[StoredSecret | AccessKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkChanged:
+    """A sink is new, or got further, or was switched off or on."""
+
+    sink: Sink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkDeleted:
+    """A sink is no more."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -384,6 +399,8 @@ Event = (
     | ConsumableDeleted
     | DefinitionChanged
     | SealedChanged
+    | SinkChanged
+    | SinkDeleted
     | RoleChanged
     | TokenChanged
     | JoinTokenCreated

@@ -141,6 +141,9 @@ JOIN_TOKEN_TTL_S_MAX = 30 * 24 * 3600
 JOIN_TOKEN_USES_MAX = 10_000
 JOIN_TOKEN_NETWORKS_MAX = 20
 """Ours: who finds a token that was forgotten somewhere should find it useless."""
+SINKS_MAX = 100
+SINK_URL_LENGTH_MAX = 2048
+"""Ours."""
 HOST_NAME_LENGTH_MAX = 253
 """RFC 1035: of a name in text."""
 VOLUME_NAME_LENGTH_MAX = 255

@@ -117,7 +117,7 @@ class Jobs(rpc.JobServiceServicer):
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncIterator[pb.WatchJobsResponse]:
         watch = Watch(request, self._now_ms)
-        async with aclosing(watch.stream(self._leadership.driver, self._sessions.moves)) as responses:
+        async with aclosing(watch.stream(self._leadership.driver)) as responses:
             async for response in responses:
                 yield response
 
@@ -139,15 +139,15 @@ class Jobs(rpc.JobServiceServicer):
         """Find the attempt whose log is asked for; when following, wait for one to start."""
         reader = caller()
         while True:
-            moves = self._sessions.moves
-            place = moves.end
-            found = await self._leadership.driver.read(lambda world: _find_attempt(world, reader, request))
+            driver = self._leadership.driver
+            place = driver.trail.end
+            found = await driver.read(lambda world: _find_attempt(world, reader, request))
             if found is not None:
                 return found
             if not request.follow:
                 text = f"job {request.job_id} has not started; there is no log yet"
                 raise FailedPreconditionError(text, reason=Reason.JOB_NOT_STARTED, metadata={"job_id": request.job_id})
-            await moves.wait(place)
+            await driver.trail.wait(place)
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
         out: Violations = []

@@ -32,6 +32,7 @@ from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.reactor.recovery import Records, StoredState
 from batchyard_controller.core.world.ledger import Touch
 from batchyard_controller.core.world.world import World
@@ -158,6 +159,7 @@ _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
     "token": _encode_setting("tokens"),
     "join_token": _encode_setting("join_tokens"),
     "member": _encode_setting("members"),
+    "sink": _encode_setting("sinks"),
     "host": _encode_host,
     "launch": _encode_setting("launches"),
     "job": _encode_job,
@@ -324,6 +326,7 @@ _TYPES: dict[str, type] = {
     "token": Token,
     "join_token": JoinToken,
     "member": Member,
+    "sink": Sink,
     "host": HostRecord,
     "launch": Launch,
     "state": StoredState,

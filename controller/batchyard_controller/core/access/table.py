@@ -153,6 +153,14 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "UntagResource": _row(Verb.CHANGE, None, Place.WORLD, "name"),
         "ListTags": _row(Verb.READ, None, Place.WORLD, "name"),
     },
+    "EventService": {"ListEvents": _row(Verb.READ, Kind.JOB, Place.FILTER, "job_id")},
+    "SinkService": {
+        "CreateSink": _row(Verb.CREATE, Kind.SINK, Place.DOOR, "name"),
+        "ListSinks": _row(Verb.READ, Kind.SINK, Place.DOOR),
+        "UpdateSink": _row(Verb.CHANGE, Kind.SINK, Place.DOOR, "name"),
+        "DeleteSink": _row(Verb.CHANGE, Kind.SINK, Place.DOOR, "name"),
+        "PullEvents": _row(Verb.USE, Kind.SINK, Place.DOOR, "name"),
+    },
     "UsageService": {"SumUsage": _row(Verb.READ, Kind.JOB, Place.FILTER)},
     "SearchService": {"Search": _row(Verb.READ, None, Place.FILTER)},
     "AccessService": {

@@ -46,6 +46,8 @@ from batchyard_controller.core.events import (
     QuotaShareDeleted,
     RoleChanged,
     SealedChanged,
+    SinkChanged,
+    SinkDeleted,
     Ticked,
     TokenChanged,
 )
@@ -97,9 +99,9 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
         case HostJoined():
             on_host_joined(world, event, now, out)
         case HostLeft():
-            on_host_left(world, event)
+            on_host_left(world, event, now, out)
         case HostHeard():
-            on_host_heard(world, event, now)
+            on_host_heard(world, event, now, out)
         case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved():
             on_host_asked(world, event, now, out)
         case AttemptsReported():
@@ -116,7 +118,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             | DefinitionChanged()
         ):
             on_setting_changed(world, event, now)
-        case SealedChanged():
+        case SealedChanged() | SinkChanged() | SinkDeleted():
             on_sealed_changed(world, event)
         case RoleChanged() | TokenChanged():
             on_access_changed(world, event, now)
@@ -163,7 +165,7 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     look_at_fronts(world, now)
     assert world.calendar is not None, "apply begins it"
     date_ms = world.calendar.read(now.wall_ms, now.boot_ms)
-    forget_old_hosts(world, date_ms)
+    forget_old_hosts(world, date_ms, now, out)
     forget_old_enrolments(world, date_ms)
     forget_old_access_keys(world, date_ms)
     for job in forgettable(world.ended, world.retention, date_ms):

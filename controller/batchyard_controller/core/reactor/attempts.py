@@ -51,7 +51,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
         if unit.task.resources.gpu_millis:
             world.rankings.packing.mix.note_placed(Demand.of_unit(unit, world.level_of(unit.job.spec)))
         records.claim(world, unit, attempt, placement.stay, now)
-        progress.move(unit, Trigger.CLAIMED)
+        progress.move(unit, Trigger.CLAIMED, attempt)
         claimed.append(attempt)
     for host_id in {attempt.host_id: None for attempt in claimed}:
         world.refresh_starts(world.hosts[host_id])
@@ -128,7 +128,7 @@ def _start_attempt(
 ) -> None:
     records.start_attempt(world, unit, attempt, started_at_ms, image_digest, now)
     on_start_succeeded(world, unit, attempt, now)
-    Progress(world, now, out).move(unit, Trigger.STARTED)
+    Progress(world, now, out).move(unit, Trigger.STARTED, attempt)
     on_node_started(world, unit, out)
 
 
@@ -159,23 +159,23 @@ def _end_attempt(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, no
     if has_succeeded(ended):
         records.end_attempt(world, unit, attempt, ended, now)
         world.refresh_starts(world.hosts[attempt.host_id])
-        progress.end_unit(unit, _SUCCEEDED)
+        progress.end_unit(unit, _SUCCEEDED, ended)
         return
     verdict = _verdict(world, unit, attempt, ended, now)
     if end.cause in (EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE) and _is_early(attempt, now):
-        on_start_failed(world, unit, attempt, end, now)
+        on_start_failed(world, unit, attempt, end, now, out)
     records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict), now)
     world.refresh_starts(world.hosts[attempt.host_id])
     decision = verdict.decision if verdict is not None else None
     if decision is RetryDecision.PREEMPTED:
-        progress.move(unit, Trigger.PREEMPTED)
+        progress.move(unit, Trigger.PREEMPTED, ended)
     elif decision in (RetryDecision.RETRY, RetryDecision.ELSEWHERE) or _is_tried_again(unit):
-        progress.move(unit, Trigger.RETRIED)
+        progress.move(unit, Trigger.RETRIED, ended)
     elif attempt.terminate_reason:
         trigger = Trigger.NODES_ENDED if unit.is_node and not unit.terminate_reason else Trigger.TERMINATED
-        progress.end_unit(unit, Ending(trigger=trigger, words=attempt.terminate_reason))
+        progress.end_unit(unit, Ending(trigger=trigger, words=attempt.terminate_reason), ended)
     else:
-        progress.end_unit(unit, Ending(trigger=Trigger.FAILED))
+        progress.end_unit(unit, Ending(trigger=Trigger.FAILED), ended)
 
 
 def _verdict(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt, now: Instant) -> Verdict | None:

@@ -30,6 +30,7 @@ from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.scaling.catalogue import Catalogue
@@ -87,6 +88,7 @@ class Records:
     tokens: dict[str, Token] = field(default_factory=dict)
     join_tokens: dict[str, JoinToken] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
+    sinks: dict[str, Sink] = field(default_factory=dict)
     hosts: dict[str, HostRecord] = field(default_factory=dict)
     launches: dict[str, Launch] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -178,6 +180,7 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
     world.tokens = dict(records.tokens)
     world.know_users()
     world.join_tokens = dict(records.join_tokens)
+    world.sinks = dict(records.sinks)
     world.members = {member.host_id: member for member in records.members.values()}
     for definition in sorted(records.definitions.values(), key=lambda d: d.revision):
         world.definitions.setdefault(definition.name, []).append(definition)

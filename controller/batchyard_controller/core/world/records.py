@@ -123,21 +123,26 @@ PLAIN = {
     "token": "tokens",
     "join_token": "join_tokens",
     "member": "members",
+    "sink": "sinks",
 }
 """Kinds of records on which nothing else in the world rests but who is who, and where it has them."""
+
+_OF_USERS = frozenset({"access_key", "binding", "token"})
 
 
 def keep_plain(world: World, kind: str, name: str, record: object) -> None:
     """Keep a new or changed record of a plain kind."""
     getattr(world, PLAIN[kind])[name] = record
-    world.know_users()
+    if kind in _OF_USERS:
+        world.know_users()
     _note_alone(world, kind, name)
 
 
 def drop_plain(world: World, kind: str, name: str) -> None:
     """Forget a record of a plain kind, if there is one."""
     if getattr(world, PLAIN[kind]).pop(name, None) is not None:
-        world.know_users()
+        if kind in _OF_USERS:
+            world.know_users()
         _note_alone(world, kind, name)
 
 

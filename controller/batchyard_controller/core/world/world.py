@@ -30,6 +30,7 @@ from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, Platform
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.units import Unit, find_unit
 from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.model.values import Instant, utc
@@ -96,6 +97,7 @@ class World:
     join_tokens: dict[str, JoinToken] = field(default_factory=dict)
     members: dict[HostId, Member] = field(default_factory=dict)
     """Hosts that have joined, seen or not yet; hosts of this machine need not."""
+    sinks: dict[str, Sink] = field(default_factory=dict)
     jobs: dict[JobId, Job] = field(default_factory=dict)
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     hosts: dict[HostId, Host] = field(default_factory=dict)
