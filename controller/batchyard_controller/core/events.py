@@ -22,6 +22,7 @@ from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.placement.plan import Plan
@@ -356,6 +357,8 @@ class Ticked:
     """Time has passed; for *late_ms* more than there should between two ticks this process heard nobody."""
 
     late_ms: int = 0
+    room: Room | None = None
+    """Of the store, where it was measured."""
 
 
 Event = (

@@ -133,6 +133,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
         case FrontAsked():
             on_front_asked(world, event, now)
         case Ticked():
+            world.room = event.room
             forgive_deafness(world, event.late_ms)
             on_ticked(world, now, out)
         case _:

@@ -28,6 +28,7 @@ from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch, launch_id_of
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, Platform
 from batchyard_controller.core.model.units import Unit, find_unit
@@ -75,6 +76,8 @@ class World:
     launches: dict[LaunchId, Launch] = field(default_factory=dict)
     """Hosts that providers were asked for, until they are stopped."""
     scaling: Memory = field(init=False)
+    room: Room | None = None
+    """Of the store, as it was last measured in this term."""
     calendar: Calendar | None = None
     """From the first event on."""
     ledger: Ledger = field(default_factory=Ledger)
