@@ -9,7 +9,20 @@ from __future__ import annotations
 
 KINDS = (
     *("environment", "queue", "scheduling_policy", "quota_share", "consumable", "definition", "secret", "access_key"),
-    *("binding", "token", "join_token", "member", "host", "launch", "job", "state", "children", "attempt"),
+    *(
+        "binding",
+        "token",
+        "join_token",
+        "member",
+        "host",
+        "launch",
+        "job",
+        "state",
+        "children",
+        "attempt",
+        "left",
+        "usage",
+    ),
 )
 """Kinds of records, in the order in which they are needed to build the world."""
 
