@@ -92,6 +92,12 @@ def _fence(text: str) -> int:
 )
 @click.option("--keep-jobs", type=click.IntRange(min=1), default=Retention().count, help="Most ended jobs kept.")
 @click.option(
+    "--keep-usage-days",
+    type=click.FloatRange(min=1),
+    default=Retention().usage_age_ms / DAY_MS,
+    help="How long it is known what jobs took that are no longer kept, by day.",
+)
+@click.option(
     "--keep-hosts-days",
     type=click.FloatRange(min=0.01),
     default=Retention().host_age_ms / DAY_MS,
@@ -161,6 +167,7 @@ def main(
     secrets_key: str,
     keep_jobs_days: float,
     keep_jobs: int,
+    keep_usage_days: float,
     keep_hosts_days: float,
     keep_moves: int,
     keep_moves_days: float,
@@ -177,7 +184,10 @@ def main(
     failed = False
     try:
         retention = Retention(
-            age_ms=int(keep_jobs_days * DAY_MS), count=keep_jobs, host_age_ms=int(keep_hosts_days * DAY_MS)
+            age_ms=int(keep_jobs_days * DAY_MS),
+            count=keep_jobs,
+            host_age_ms=int(keep_hosts_days * DAY_MS),
+            usage_age_ms=int(keep_usage_days * DAY_MS),
         )
         config = Config(
             socket=socket,

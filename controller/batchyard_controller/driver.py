@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core.commands import Command, PublishMove, PublishNotice
 from batchyard_controller.core.events import Event, Planned, Ticked
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.pace import Pace
 from batchyard_controller.core.placement.plan import make_plan
@@ -93,6 +94,8 @@ class Driver:
         """What became of everything, for those who follow it."""
         self.directory = world.directory
         """Who is who, as it is stored: for whoever must know before there is a turn."""
+        self.room: Room | None = None
+        """Of the store, as it was last measured."""
         self._store = store
         self._world = world
         self._sink = sink
@@ -236,9 +239,9 @@ class Driver:
         turn.answers.append((item.answer, outcomes))
 
     def _tick(self, now: Instant) -> Ticked:
-        """Say how late this tick is: after a stalled commit, or when this process was suspended."""
+        """Say how late this tick is, after a stalled commit or when this process was suspended, and what room there is."""
         since_ms = now.boot_ms - (self._ticked_boot_ms or now.boot_ms)
-        return Ticked(late_ms=max(0, since_ms - int(TICK_S * 1000)))
+        return Ticked(late_ms=max(0, since_ms - int(TICK_S * 1000)), room=self.room)
 
     def _read(self, now: Instant) -> None:
         """Read the yard for whoever watches it, once in a while."""

@@ -17,6 +17,7 @@ import structlog
 from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.recovery import Steps, restoring
 from batchyard_controller.core.scaling.catalogue import Catalogue
@@ -105,6 +106,23 @@ class Leadership:
         self._driver = driver
         self._change.set()
         self._change = asyncio.Event()
+
+
+async def tend(store: Store, leadership: Leadership, metrics: Metrics) -> None:
+    """Keep the store in order for ever, whether this controller leads or waits; tell of what room there is."""
+    log = structlog.get_logger()
+    told = ""
+
+    def tell(room: Room) -> None:
+        nonlocal told
+        metrics.note_room(room)
+        if room.fault != told:
+            log.error("store", fault=room.fault) if room.fault else log.info("store", fault="none any more")
+            told = room.fault
+        if leadership.leads:
+            leadership.driver.room = room
+
+    await store.tend(tell)
 
 
 async def lead(

@@ -9,7 +9,7 @@ from typing import Any
 from batchyard.v1 import host_pb2 as pb
 from batchyard.v1 import host_pb2_grpc as rpc
 from batchyard.wording import word
-from batchyard_controller.convert.hosts import host_facts_message
+from batchyard_controller.convert.hosts import host_facts_message, room_message
 from batchyard_controller.convert.values import resources_message
 from batchyard_controller.core.access.roles import Verb, may
 from batchyard_controller.core.access.things import job_thing
@@ -66,6 +66,7 @@ class Hosts(rpc.HostServiceServicer):
                 hosts_by_state={word(pb.HostState, state): number for state, number in states.items()},
                 capacity=resources_message(capacity),
                 allocated=resources_message(allocated),
+                store=None if world.room is None else room_message(world.room),
             )
 
         return await self._leadership.driver.read(look)

@@ -30,6 +30,7 @@ from batchyard_controller.core.events import (
     HostRemoved,
     JobCancelled,
     JobPriorityChanged,
+    JobsArchived,
     JobSubmitted,
     JobTagged,
     JobTerminated,
@@ -53,8 +54,9 @@ from batchyard_controller.core.events import (
 )
 from batchyard_controller.core.jobs.retention import Calendar, forgettable
 from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.past import day_of
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.world import records
+from batchyard_controller.core.world import leaving
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt, on_attempts_reported, on_planned
@@ -85,7 +87,7 @@ from .starts import end_rests
 from .time_limits import cancel_overdue
 
 
-def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR0912  # a branch a kind of event
+def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR0912, PLR0915  # a branch a kind of event
     """Take one event in; return what must be carried out after the commit."""
     out: Out = []
     world.calendar = world.calendar or _calendar(world, now)
@@ -94,6 +96,8 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_job_submitted(world, event, now, out)
         case JobTagged() | JobPriorityChanged():
             on_job_changed(world, event)
+        case JobsArchived():
+            leaving.forget(world, event.jobs, now)
         case JobCancelled() | JobTerminated():
             on_job_asked(world, event, now, out)
         case HostJoined():
@@ -135,6 +139,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
         case FrontAsked():
             on_front_asked(world, event, now)
         case Ticked():
+            world.room = event.room
             forgive_deafness(world, event.late_ms)
             on_ticked(world, now, out)
         case _:
@@ -168,5 +173,6 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     forget_old_hosts(world, date_ms, now, out)
     forget_old_enrolments(world, date_ms)
     forget_old_access_keys(world, date_ms)
-    for job in forgettable(world.ended, world.retention, date_ms):
-        records.forget_job(world, job)
+    if not world.retention.is_archived:
+        leaving.forget(world, forgettable(world.ended, world.retention, date_ms), now)
+    leaving.forget_old_sums(world, day_of(date_ms - world.retention.usage_age_ms))

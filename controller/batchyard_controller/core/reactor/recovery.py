@@ -26,12 +26,14 @@ from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobKind
 from batchyard_controller.core.model.launches import Launch, LaunchState
+from batchyard_controller.core.model.past import NOBODY_LEFT, Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.world.occupancy import bound_shares
@@ -96,6 +98,8 @@ class Records:
     chunks: dict[str, Chunk] = field(default_factory=dict)
     """By ``job/number``."""
     attempts: dict[str, Attempt] = field(default_factory=dict)
+    left: dict[str, Left] = field(default_factory=dict)
+    usage: dict[str, UsageSum] = field(default_factory=dict)
 
 
 Steps = Generator[None, None, T]
@@ -199,6 +203,11 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
 
 def _restore_jobs(world: World, records: Records) -> Steps[list[Job]]:
     """Put jobs back as far as stored facts say; return those that have not ended."""
+    world.left = next(iter(records.left.values()), NOBODY_LEFT)
+    world.past = dict(records.usage)
+    world.last_seq = world.left.seq
+    summed = [job_id for job_id in world.left.ids if records.jobs.pop(job_id, None) is not None]
+    mend(world, "job", summed)
     for part in _slices(sorted(records.jobs.values(), key=lambda j: j.seq)):
         for job in part:
             world.index_job(job)

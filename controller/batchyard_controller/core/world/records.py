@@ -24,6 +24,7 @@ from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.launches import Launch
+from batchyard_controller.core.model.past import Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.settings import JobQueue
@@ -243,13 +244,17 @@ def set_priority(world: World, job: Job, scheduling_priority: int) -> None:
     world.ledger.note(job.id, "job", job.id)
 
 
-def forget_job(world: World, job: Job) -> None:
-    """Drop all that is known of a job that has ended; its records are deleted after it, one group a chunk."""
-    world.unindex_job(job)
-    for kind in ("job", "state"):
-        world.ledger.note(job.id, kind, job.id)
-    for number in job.children.chunks:
-        _note_unit(world, Unit(job, number * CHUNK))
+def forget_jobs(world: World, jobs: Iterable[Job], left: Left, sums: Iterable[str]) -> None:
+    """Drop all that is known of jobs that have ended, behind what is kept of them; their records go one group a chunk."""
+    world.left = left
+    for kind, name in (("left", "last"), *(("usage", name) for name in sums)):
+        world.ledger.note("left", kind, name)
+    for job in jobs:
+        world.unindex_job(job)
+        mend(world, "job", (job.id,))
+        mend(world, "state", (job.id,))
+        for number in job.children.chunks:
+            _note_unit(world, Unit(job, number * CHUNK))
 
 
 def mend(world: World, kind: str, names: Iterable[str]) -> None:

@@ -8,7 +8,8 @@ The world holds and finds; it decides nothing. What is stored of it changes thro
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field
 from weakref import WeakKeyDictionary, ref
 
@@ -26,8 +27,10 @@ from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch, launch_id_of
+from batchyard_controller.core.model.past import NOBODY_LEFT, Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, Platform
 from batchyard_controller.core.model.sinks import Sink
@@ -76,6 +79,8 @@ class World:
     launches: dict[LaunchId, Launch] = field(default_factory=dict)
     """Hosts that providers were asked for, until they are stopped."""
     scaling: Memory = field(init=False)
+    room: Room | None = None
+    """Of the store, as it was last measured in this term."""
     calendar: Calendar | None = None
     """From the first event on."""
     ledger: Ledger = field(default_factory=Ledger)
@@ -117,6 +122,11 @@ class World:
     """Arrays whose children wait for the ends of another array's children."""
     ended: deque[Job] = field(default_factory=deque)
     """Jobs that have ended and are kept, in the order of their ends."""
+    past: dict[str, UsageSum] = field(default_factory=dict)
+    """What jobs took that are no longer kept, by the name of a ``SumKey``."""
+    left: Left = NOBODY_LEFT
+    left_boot_ms: int = -1
+    """When they left."""
     last_seq: int = 0
     newest_ms: int = 0
     """The newest date of a job, whether or not its clock was right."""
@@ -200,6 +210,22 @@ class World:
         if job.spec.owner:
             self.by_owner[job.spec.owner].remove(job)
         self.counts[job.spec.queue].subtract(states_of(job))
+
+    @contextmanager
+    def recalling(self, jobs: Iterable[Job]) -> Iterator[None]:
+        """Have archived jobs stand among those that are kept while somebody looks; nothing may be changed of them."""
+        recalled = {job.id: job for job in jobs if job.id not in self.jobs}
+        requests = {request_key(job): job.id for job in recalled.values() if job.request_id}
+        requests = {key: job_id for key, job_id in requests.items() if key not in self.requests}
+        self.jobs.update(recalled)
+        self.requests.update(requests)
+        try:
+            yield
+        finally:
+            for job_id in recalled:
+                del self.jobs[job_id]
+            for key in requests:
+                del self.requests[key]
 
     def know_users(self) -> None:
         """Put together anew who is who, after any of it has changed."""
