@@ -199,15 +199,20 @@ class Agent:
         self._tell_guard(table)
 
     def _tell_guard(self, table: Table) -> None:
-        """Have the keeper know until when attempts may run; it comes after the agent itself, so that that says why."""
+        """Have the keeper know how long attempts may run; it comes after the agent itself, so that that says why."""
         if table.meta.contact_ms is None:
             return  # in this boot no controller was in touch yet
-        deadline_ms = table.meta.contact_ms + table.meta.fence_ms + GUARD_LAG_MS if table.meta.fence_ms > 0 else 0
         runtime, engine, query = self._driver.runtimes.get(DOCKER), "", ""
         if isinstance(runtime, DockerRuntime):
             engine, query = runtime.guarded()
-        containers = sum(attempt.runtime == DOCKER and attempt.launched for attempt in table.living())
-        self._link.guard(deadline_ms=deadline_ms, containers=containers, engine=engine, query=query)
+        launched = (attempt for attempt in table.living() if attempt.runtime == DOCKER and attempt.launched)
+        self._link.guard(
+            since_ms=table.meta.contact_ms + GUARD_LAG_MS,
+            fence_ms=table.meta.fence_ms,
+            containers={table.fence_of(attempt) for attempt in launched},
+            engine=engine,
+            query=query,
+        )
 
     def _notice_sources(self) -> list[Source]:
         """Return where it may be said that the machine is taken away."""

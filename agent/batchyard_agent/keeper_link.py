@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -175,9 +176,19 @@ class KeeperLink:
             self._forgotten.append(name)
             self.send(b"forget", name.encode())
 
-    def guard(self, *, deadline_ms: int, containers: int, engine: str, query: str) -> None:
-        """Tell until when (CLOCK_BOOTTIME; 0: for ever) attempts may run, and how containers are found."""
-        told = (b"guard", b"%d" % deadline_ms, b"%d" % containers, engine.encode(), query.encode())
+    def guard(self, *, since_ms: int, fence_ms: int, containers: Iterable[int], engine: str, query: str) -> None:
+        """
+        Tell since when the silence counts, and how containers are found.
+
+        Args:
+            since_ms: CLOCK_BOOTTIME.
+            fence_ms: After how long an attempt is ended that has no fence of its own; 0: never.
+            containers: The fences of all containers that may run.
+            engine: See ``keeper.guard.Guard``.
+            query: Likewise.
+        """
+        fences = ",".join(map(str, sorted(containers)))
+        told = (b"guard", b"%d" % since_ms, b"%d" % fence_ms, fences.encode(), engine.encode(), query.encode())
         if told != self._guard:
             self._guard = told
             self.send(*told)

@@ -132,6 +132,7 @@ class Calls:
         self.reclaim_host = Call(connection, hosts.ReclaimHost)
         self.approve_host = Call(connection, hosts.ApproveHost)
         self.remove_host = Call(connection, hosts.RemoveHost)
+        self.release_brake = Call(connection, hosts.ReleaseBrake)
 
         self.search = Call(connection, SearchServiceStub(channel).Search)
 

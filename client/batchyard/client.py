@@ -68,6 +68,8 @@ class AsyncClient(
         retry_s: How long ``submit_job`` is repeated while the controller is away.
             Default: settings, else 30.
         on_retry: Called with the error each time a call is about to be repeated.
+        on_stale: Called where nobody leads, as the store is away, and a controller answers a read with what it knew
+            last: with since when that may be out of date, as milliseconds by its clock. None: such reads fail.
         role: The one role that it keeps of all that whoever it is may be, as ``gateway``; empty: all.
 
     Raises:
@@ -83,6 +85,7 @@ class AsyncClient(
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
+        on_stale: Callable[[int], None] | None = None,
         role: str = "",
     ) -> None:
         found = settings.client_settings(context=context)
@@ -96,6 +99,7 @@ class AsyncClient(
             retry_s=found.retry_s if retry_s is None else arguments.seconds("retry_s", retry_s),
             on_retry=on_retry,
             metadata=[(ROLE, arguments.text("role", role))] if role else [],
+            on_stale=on_stale,
         )
         self._acting: OrderedDict[str, AsyncClient] = OrderedDict()
 

@@ -87,8 +87,8 @@ class Client:
     """
     A client of one controller, for plain threads; safe to share between them.
 
-    Arguments are those of :class:`batchyard.client.AsyncClient`; *on_retry* is called
-    in the background thread. Use it as a context manager, or call :meth:`close`.
+    Arguments are those of :class:`batchyard.client.AsyncClient`; *on_retry* and *on_stale* are
+    called in the background thread. Use it as a context manager, or call :meth:`close`.
     """
 
     def __init__(
@@ -100,9 +100,16 @@ class Client:
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
+        on_stale: Callable[[int], None] | None = None,
     ) -> None:
         self.client = AsyncClient(
-            address, credentials=credentials, context=context, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry
+            address,
+            credentials=credentials,
+            context=context,
+            timeout_s=timeout_s,
+            retry_s=retry_s,
+            on_retry=on_retry,
+            on_stale=on_stale,
         )
         self._loop = _Background.loop_of_this_process()
         self._is_closed = False
@@ -161,6 +168,7 @@ class Client:
     reclaim_host = _sync(AsyncClient.reclaim_host)
     keep_host = _sync(AsyncClient.keep_host)
     remove_host = _sync(AsyncClient.remove_host)
+    release_brake = _sync(AsyncClient.release_brake)
 
     create_scheduling_policy = _sync(AsyncClient.create_scheduling_policy)
     describe_scheduling_policies = _sync(AsyncClient.describe_scheduling_policies)

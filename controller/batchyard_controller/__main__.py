@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -17,15 +18,15 @@ from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 from . import garbage
 from .app import serve
 from .authority_commands import CA_OPTION, COMMANDS
-from .config import Config, default_audit, default_store, parse_fence, read_login, read_offers
+from .config import Config, default_audit, default_store, parse_brake, parse_fence, read_login, read_offers
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 from .trail import TrailBounds
 
 
-def _fence(text: str) -> int:
+def _read(parse: Callable[[str], int], text: str) -> int:
     try:
-        return parse_fence(text)
+        return parse(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -129,10 +130,19 @@ def _fence(text: str) -> int:
     "fence_ms",
     "--fence",
     default=str(limits.FENCE_MS // 1000),
-    callback=lambda _, __, text: _fence(text),
+    callback=lambda _, __, text: _read(parse_fence, text),
     metavar="SECONDS|never",
     help="After how long without this controller hosts kill what they run, so that it can be tried elsewhere: "
     f"{limits.FENCE_S_MIN} to {limits.FENCE_S_MAX} seconds. All controllers of a store need the same.",
+)
+@click.option(
+    "brake_percent",
+    "--brake",
+    default=str(limits.BRAKE_PERCENT),
+    show_default=True,
+    callback=lambda _, __, text: _read(parse_brake, text),
+    metavar="PERCENT|off",
+    help="When more of the hosts than this fall silent within a minute, give none of them up, whatever its fence.",
 )
 @click.option(
     "--local-hosts",
@@ -173,6 +183,7 @@ def main(
     keep_moves_days: float,
     sink_backlog: int,
     fence_ms: int,
+    brake_percent: int,
     local_hosts: Path | None,
     local_scratch: Path | None,
     log_level: str,
@@ -207,6 +218,7 @@ def main(
             trail=TrailBounds(
                 moves_max=keep_moves, age_ms=int(keep_moves_days * DAY_MS), backlog_max=max(sink_backlog, keep_moves)
             ),
+            brake_percent=brake_percent,
             offers=read_offers(socket, local_hosts, local_scratch),
         )
         garbage.spare_survivors()

@@ -312,6 +312,7 @@ async def serve(config: Config) -> None:
                 launcher,
                 config.fence_ms,
                 config.trail,
+                config.brake_percent,
             )
         )
         reporter = group.create_task(_report_health(leadership, healthy))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -34,6 +35,9 @@ from .store.codec import encode_touched
 from .store.moves import Place
 from .store.protocol import DeposedError, Store
 from .trail import Trail, TrailBounds
+
+ALLOWS_STALE: ContextVar[bool] = ContextVar("allows_stale", default=False)
+"""Whether who asks, in whose context this is, takes what was known when the last term ended, marked as such."""
 
 T = TypeVar("T")
 
@@ -96,6 +100,8 @@ class Driver:
         """Who is who, as it is stored: for whoever must know before there is a turn."""
         self.room: Room | None = None
         """Of the store, as it was last measured."""
+        self.proven_ms = 0
+        """When it was last sure that it led, by the wall clock."""
         self._store = store
         self._world = world
         self._sink = sink
@@ -149,11 +155,15 @@ class Driver:
 
     async def read(self, look: Callable[[World], T]) -> T:
         """
-        Let *look* see the world when all of it is stored.
+        Let *look* see the world when all of it is stored; that of a term that has ended as it was last.
+
+        The services come to the driver of such a term for those alone that take it so.
 
         Raises:
             UnavailableError: the term ended.
         """
+        if self._ended and self.proven_ms and ALLOWS_STALE.get():
+            return look(self._world)
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._enlist()
         self._reads.append(_Read(look, answer))
@@ -288,6 +298,7 @@ class Driver:
         """
         if not self._store.leads(self.epoch):
             raise DeposedError(f"epoch {self.epoch} can no longer be proved to lead")
+        self.proven_ms = self._clock().wall_ms
         reads, self._reads = self._reads, []
         for read in reads:
             if read.answer.done():

@@ -39,6 +39,7 @@ from batchyard_controller.core.commands import (
     SendRevoke,
     SendStart,
     SendStop,
+    TellBrake,
 )
 from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
 from batchyard_controller.core.jobs.output_paths import with_output_paths
@@ -322,6 +323,9 @@ class Sessions:
         for command in commands:
             if isinstance(command, PublishMove | PublishNotice):
                 continue  # it is in the trail
+            if isinstance(command, TellBrake):
+                _tell_brake(command)
+                continue
             session = self._sessions.get(command.host_id)
             if session is None:
                 continue
@@ -374,6 +378,18 @@ class Sessions:
 def _expired() -> UnauthenticatedError:
     text = "the certificate of this session has expired"
     return UnauthenticatedError(text, reason=Reason.BAD_CREDENTIALS)
+
+
+def _tell_brake(command: TellBrake) -> None:
+    if command.holds:
+        text = "many hosts fell silent at once: none of these is given up until they are back, or are said to be gone"
+        structlog.get_logger().error(
+            text, silent=command.silent, hosts=command.hosts, release="batchyard host release-brake"
+        )
+    else:
+        structlog.get_logger().warning(
+            "silent hosts are given up again by their fences", silent=command.silent, hosts=command.hosts
+        )
 
 
 def _why_hung_up(command: EndSession) -> UnavailableError | UnauthenticatedError:
@@ -452,5 +468,6 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         security_level=security_pb2.SecurityLevel.Value(f"SECURITY_LEVEL_{level}"),
         job_queue=spec.queue,
         owner=spec.owner,
+        fence_ms=attempt.fence_ms,
         **task_fields(task),  # type: ignore[arg-type]  # its one field, by name
     )

@@ -318,6 +318,7 @@ def _queues() -> Iterator[Case]:
 CAPS: dict[str, dict[str, Any]] = {
     "negative caps": {"max_running": -1, "max_vcpus": -1},
     "huge caps": {"max_running": INT64_MAX, "max_vcpus": INT64_MAX},
+    "a fence of 29 s": {"fence_s": 29},
 }
 
 
@@ -724,6 +725,7 @@ def _definitions() -> Iterator[Case]:
     yield "definition of more than 24 KiB", rpc, definition("d", parameters={"p": "x" * 24 * 1024})
     yield "definition with a negative timeout", rpc, definition("d", timeout_s=-1)
     yield "definition with a huge timeout", rpc, definition("d", timeout_s=INT64_MAX)
+    yield "definition with a fence of more than a day", rpc, definition("d", fence_s=86_401)
     yield "definition with priority 10000", rpc, definition("d", scheduling_priority=10_000)
     yield from _annotated(rpc, definition, "definition")
     yield "definition with 51 tags", rpc, definition("d", tags={str(i): "" for i in range(51)})
@@ -799,6 +801,8 @@ def _submissions(waiting: str) -> Iterator[Case]:
     for what, size, values in BAD_ARRAYS:
         yield f"array of {what}", rpc, submission(array_size=size, array_values=values, array_max_fails=-1)
     yield "timeout of -1 s", rpc, submission(timeout_s=-1)
+    yield "fence of 29 s", rpc, submission(fence_s=29)
+    yield "fence of -2 s", rpc, submission(fence_s=-2)
     yield "timeout of the largest int64", rpc, submission(timeout_s=INT64_MAX)
     yield "share of 256 characters", rpc, submission(share_identifier="s" * 256)
     yield "share with a NUL", rpc, submission(share_identifier="s\0")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchyard.tasks import Container, Tmpfs
+from batchyard_agent.keeper.guard import FENCE_LABEL
 from batchyard_agent.runtimes.protocol import LaunchSpec, Mount
 from batchyard_agent.runtimes.secret_files import CONTAINER_FOLDER, FOLDER_VARIABLE
 
@@ -135,6 +136,7 @@ def container_body(
             ATTEMPT_LABEL: spec.attempt_id,
             JOB_LABEL: spec.job_id,
             **({PART_LABEL: spec.part} if spec.part else {}),
+            **({FENCE_LABEL: str(spec.fence_ms)} if spec.fence_ms is not None else {}),
         },
         "User": container.user,
         "WorkingDir": container.working_directory,

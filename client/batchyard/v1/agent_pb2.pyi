@@ -116,6 +116,7 @@ class AttemptSpec(google.protobuf.message.Message):
     SECURITY_LEVEL_FIELD_NUMBER: builtins.int
     JOB_QUEUE_FIELD_NUMBER: builtins.int
     OWNER_FIELD_NUMBER: builtins.int
+    FENCE_MS_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Never reused."""
     job_id: builtins.str
@@ -141,6 +142,10 @@ class AttemptSpec(google.protobuf.message.Message):
     owner: builtins.str
     """The user whose job it is, as the controller knows them; empty: the administrator's. A host that runs
     processes as their owners goes by it.
+    """
+    fence_ms: builtins.int
+    """Silence after which it is ended, in place of that of the welcome; 0 means never. Absent: as there. Only
+    agents whose facts name "attempt-fences" go by it.
     """
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties: ...
@@ -185,9 +190,11 @@ class AttemptSpec(google.protobuf.message.Message):
         security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
         job_queue: builtins.str = ...,
         owner: builtins.str = ...,
+        fence_ms: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container", b"container", "node", b"node", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "job_queue", b"job_queue", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "owner", b"owner", "security_level", b"security_level", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_fence_ms", b"_fence_ms", "container", b"container", "fence_ms", b"fence_ms", "node", b"node", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_fence_ms", b"_fence_ms", "attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "fence_ms", b"fence_ms", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "job_queue", b"job_queue", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "owner", b"owner", "security_level", b"security_level", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_fence_ms", b"_fence_ms"]) -> typing.Literal["fence_ms"] | None: ...
 
 Global___AttemptSpec: typing_extensions.TypeAlias = AttemptSpec
 

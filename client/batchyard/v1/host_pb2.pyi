@@ -507,6 +507,7 @@ class SummarizeHostsResponse(google.protobuf.message.Message):
     CAPACITY_FIELD_NUMBER: builtins.int
     ALLOCATED_FIELD_NUMBER: builtins.int
     STORE_FIELD_NUMBER: builtins.int
+    BRAKE_FIELD_NUMBER: builtins.int
     @property
     def hosts_by_state(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """How many are in each state, by state name; those of none are left out."""
@@ -523,6 +524,10 @@ class SummarizeHostsResponse(google.protobuf.message.Message):
     def store(self) -> Global___StoreRoom:
         """What the controller keeps all this in; not there until it was measured."""
 
+    @property
+    def brake(self) -> Global___Brake:
+        """Set while silent hosts are waited for beyond their fences, as many fell silent at once."""
+
     def __init__(
         self,
         *,
@@ -530,9 +535,10 @@ class SummarizeHostsResponse(google.protobuf.message.Message):
         capacity: batchyard.v1.resources_pb2.Resources | None = ...,
         allocated: batchyard.v1.resources_pb2.Resources | None = ...,
         store: Global___StoreRoom | None = ...,
+        brake: Global___Brake | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["allocated", b"allocated", "capacity", b"capacity", "store", b"store"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "capacity", b"capacity", "hosts_by_state", b"hosts_by_state", "store", b"store"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["allocated", b"allocated", "brake", b"brake", "capacity", b"capacity", "store", b"store"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "brake", b"brake", "capacity", b"capacity", "hosts_by_state", b"hosts_by_state", "store", b"store"]) -> None: ...
 
 Global___SummarizeHostsResponse: typing_extensions.TypeAlias = SummarizeHostsResponse
 
@@ -569,6 +575,55 @@ class StoreRoom(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["fault", b"fault", "is_tight", b"is_tight", "quota_bytes", b"quota_bytes", "size_bytes", b"size_bytes", "used_bytes", b"used_bytes"]) -> None: ...
 
 Global___StoreRoom: typing_extensions.TypeAlias = StoreRoom
+
+@typing.final
+class Brake(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SINCE_MS_FIELD_NUMBER: builtins.int
+    SILENT_FIELD_NUMBER: builtins.int
+    HOSTS_FIELD_NUMBER: builtins.int
+    since_ms: builtins.int
+    """Since when, by the controller's clock."""
+    silent: builtins.int
+    """How many hosts are waited for, and of how many."""
+    hosts: builtins.int
+    def __init__(
+        self,
+        *,
+        since_ms: builtins.int = ...,
+        silent: builtins.int = ...,
+        hosts: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hosts", b"hosts", "silent", b"silent", "since_ms", b"since_ms"]) -> None: ...
+
+Global___Brake: typing_extensions.TypeAlias = Brake
+
+@typing.final
+class ReleaseBrakeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ReleaseBrakeRequest: typing_extensions.TypeAlias = ReleaseBrakeRequest
+
+@typing.final
+class ReleaseBrakeResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOSTS_FIELD_NUMBER: builtins.int
+    hosts: builtins.int
+    """How many hosts are waited for no longer."""
+    def __init__(
+        self,
+        *,
+        hosts: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hosts", b"hosts"]) -> None: ...
+
+Global___ReleaseBrakeResponse: typing_extensions.TypeAlias = ReleaseBrakeResponse
 
 @typing.final
 class DescribeHostRequest(google.protobuf.message.Message):

@@ -153,7 +153,23 @@ _HostServiceRemoveHostType = typing_extensions.TypeVar(
     ],
 )
 
-class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSummarizeHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceApproveHostType, _HostServiceRemoveHostType]):
+_HostServiceReleaseBrakeType = typing_extensions.TypeVar(
+    '_HostServiceReleaseBrakeType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
+    ],
+)
+
+class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSummarizeHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceApproveHostType, _HostServiceRemoveHostType, _HostServiceReleaseBrakeType]):
     @typing.overload
     def __init__(self: HostServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -187,6 +203,10 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.RemoveHostRequest,
             batchyard.v1.host_pb2.RemoveHostResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.ReleaseBrakeRequest,
+            batchyard.v1.host_pb2.ReleaseBrakeResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -224,6 +244,10 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
             batchyard.v1.host_pb2.RemoveHostRequest,
             batchyard.v1.host_pb2.RemoveHostResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.ReleaseBrakeRequest,
+            batchyard.v1.host_pb2.ReleaseBrakeResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     ListHosts: _HostServiceListHostsType
@@ -257,6 +281,9 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
     be connected. Refused while attempts count as running on it, unless forced.
     """
 
+    ReleaseBrake: _HostServiceReleaseBrakeType
+    """Says that hosts that fell silent together are gone: what they ran is given up by their fences."""
+
 HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.ListHostsRequest,
@@ -289,6 +316,10 @@ HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.RemoveHostRequest,
         batchyard.v1.host_pb2.RemoveHostResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
     ],
 ]
 
@@ -363,5 +394,13 @@ class HostServiceServicer(metaclass=abc.ABCMeta):
         """Forgets a host. One that has joined is shut out at once; one that has not must not
         be connected. Refused while attempts count as running on it, unless forced.
         """
+
+    @abc.abstractmethod
+    def ReleaseBrake(
+        self,
+        request: batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.host_pb2.ReleaseBrakeResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.ReleaseBrakeResponse]]:
+        """Says that hosts that fell silent together are gone: what they ran is given up by their fences."""
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

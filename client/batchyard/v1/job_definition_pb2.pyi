@@ -1044,6 +1044,7 @@ class JobDefinition(google.protobuf.message.Message):
     TASK_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     OWNER_FIELD_NUMBER: builtins.int
+    FENCE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     revision: builtins.int
     type: Global___JobDefinitionType.ValueType
@@ -1055,6 +1056,10 @@ class JobDefinition(google.protobuf.message.Message):
     created_at_ms: builtins.int
     owner: builtins.str
     """The user who registered the first revision of this name; empty: the administrator."""
+    fence_s: builtins.int
+    """Seconds of silence of its host after which an attempt is ended there and tried elsewhere: 30 to 86400;
+    -1: never; 0: the queue's.
+    """
     @property
     def container(self) -> Global___ContainerProperties: ...
     @property
@@ -1098,9 +1103,10 @@ class JobDefinition(google.protobuf.message.Message):
         task: Global___TaskProperties | None = ...,
         nodes: Global___NodeProperties | None = ...,
         owner: builtins.str = ...,
+        fence_s: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "name", b"name", "nodes", b"nodes", "owner", b"owner", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "fence_s", b"fence_s", "name", b"name", "nodes", b"nodes", "owner", b"owner", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___JobDefinition: typing_extensions.TypeAlias = JobDefinition
@@ -1187,12 +1193,17 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
     CONSUMABLES_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
+    FENCE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     type: Global___JobDefinitionType.ValueType
     """Default CONTAINER."""
     timeout_s: builtins.int
     scheduling_priority: builtins.int
     propagate_tags: builtins.bool
+    fence_s: builtins.int
+    """Seconds of silence of its host after which an attempt is ended there and tried elsewhere: 30 to 86400;
+    -1: never; 0: the queue's.
+    """
     @property
     def container(self) -> Global___ContainerProperties: ...
     @property
@@ -1238,9 +1249,10 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         task: Global___TaskProperties | None = ...,
         nodes: Global___NodeProperties | None = ...,
+        fence_s: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "fence_s", b"fence_s", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___RegisterJobDefinitionRequest: typing_extensions.TypeAlias = RegisterJobDefinitionRequest

@@ -87,6 +87,15 @@ class Why(NamedTuple):
 UNSAID = Why()
 
 
+@dataclass(frozen=True, slots=True)
+class TellBrake:
+    """Tell the operator that the brake has begun to hold *silent* of *hosts*, or, where it does not, that it ceased."""
+
+    holds: bool
+    silent: int
+    hosts: int
+
+
 class PublishMove(NamedTuple):
     """
     Tell whoever follows that a job, a child, or a run of children has a new state; a tuple, as there are three of each job.
@@ -170,4 +179,4 @@ class PublishNotice(NamedTuple):
 
 
 Published = PublishMove | PublishNotice
-Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | PublishMove | PublishNotice
+Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | TellBrake | PublishMove | PublishNotice

@@ -185,6 +185,11 @@ class HostApproved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrakeReleased:
+    """An operator said that hosts that are silent are not to be waited for beyond their fences."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostRemoved:
     """An operator said that a host is gone for good, and that nothing runs there any more."""
 
@@ -389,6 +394,7 @@ Event = (
     | HostReclaimed
     | HostApproved
     | HostRemoved
+    | BrakeReleased
     | AttemptsReported
     | EnvironmentChanged
     | EnvironmentDeleted

@@ -242,6 +242,16 @@ FENCE_MS = 15 * 60_000
 FENCE_S_MIN, FENCE_S_MAX = 30, 24 * 3600
 """Between them the fence may be set; a shorter one would be passed by a network that is only slow (reliability, R7)."""
 
+FENCE_NEVER_S = -1
+"""What a job or a queue says that has none."""
+
+BRAKE_PERCENT = 20
+"""Where more of the hosts fall silent at once, none of these is given up (reliability, R12)."""
+BRAKE_WINDOW_MS = 60_000
+"""At once; and how long those that are still silent are waited for when most are back."""
+BRAKE_HOSTS_MIN = 3
+"""Ours: fewer may fail by themselves, unless they are all there are."""
+
 
 def fence_margin_ms(fence_ms: int) -> int:
     """Return how long after a fence all has surely ended: grace 30 s, 5 s of slack, clocks one in a thousand apart."""

@@ -16,7 +16,14 @@ from batchyard_controller.core.access.things import job_thing
 from batchyard_controller.core.model.claims import awaited
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.requests.hosts import approve_host, find_host, mark_host, reclaim_host, remove_host
+from batchyard_controller.core.requests.hosts import (
+    approve_host,
+    find_host,
+    mark_host,
+    reclaim_host,
+    release_brake,
+    remove_host,
+)
 from batchyard_controller.core.views.suspicion import held_against
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
@@ -67,6 +74,7 @@ class Hosts(rpc.HostServiceServicer):
                 capacity=resources_message(capacity),
                 allocated=resources_message(allocated),
                 store=None if world.room is None else room_message(world.room),
+                brake=_brake(world),
             )
 
         return await self._leadership.driver.read(look)
@@ -116,6 +124,12 @@ class Hosts(rpc.HostServiceServicer):
 
         await self._leadership.driver.request(decide)
         return pb.RemoveHostResponse()
+
+    async def ReleaseBrake(self, request: pb.ReleaseBrakeRequest, context: Any) -> pb.ReleaseBrakeResponse:
+        def decide(world: World, now: Instant) -> tuple[Any, int]:
+            return release_brake(world)
+
+        return pb.ReleaseBrakeResponse(hosts=await self._leadership.driver.request(decide))
 
     async def _mark(self, name: str, *, cordoned: bool, draining: bool) -> pb.Host:
         def decide(world: World, now: Instant) -> tuple[Any, None]:
@@ -167,3 +181,10 @@ class Hosts(rpc.HostServiceServicer):
         if host.record.cordoned or world.has_wrong_clock(host):
             return pb.HOST_STATE_CORDONED
         return pb.HOST_STATE_SUSPECTED if suspicion else pb.HOST_STATE_READY
+
+
+def _brake(world: World) -> pb.Brake | None:
+    brake = world.brake
+    if brake.since_boot_ms is None:
+        return None
+    return pb.Brake(since_ms=brake.since_wall_ms, silent=brake.silent, hosts=brake.hosts)

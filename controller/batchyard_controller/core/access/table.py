@@ -133,6 +133,7 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "ReclaimHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "ApproveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "RemoveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
+        "ReleaseBrake": _row(Verb.CHANGE, Kind.HOST, Place.DOOR),
     },
     "SecretService": {
         "PutSecret": _row(Verb.CREATE, Kind.SECRET, Place.WORLD, "name"),

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from batchyard.states import EndCause
 from batchyard_controller.core.events import (
     AttemptsReported,
+    BrakeReleased,
     ConsumableChanged,
     ConsumableDeleted,
     DefinitionChanged,
@@ -53,18 +53,18 @@ from batchyard_controller.core.events import (
     TokenChanged,
 )
 from batchyard_controller.core.jobs.retention import Calendar, forgettable
-from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.past import day_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import leaving
 from batchyard_controller.core.world.world import World
 
-from .attempts import end_attempt, on_attempts_reported, on_planned
+from .attempts import on_attempts_reported, on_planned
 from .enrolment import forget_old_enrolments, on_enrolment_changed
 from .fronts import look_at_fronts, on_front_asked
 from .hosts import (
     forget_old_hosts,
     forgive_deafness,
+    give_up_silent,
     leave_silent,
     on_host_asked,
     on_host_heard,
@@ -106,7 +106,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_host_left(world, event, now, out)
         case HostHeard():
             on_host_heard(world, event, now, out)
-        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved():
+        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved() | BrakeReleased():
             on_host_asked(world, event, now, out)
         case AttemptsReported():
             on_attempts_reported(world, event.host_id, event.reports, now, out)
@@ -161,10 +161,7 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     leave_silent(world, now, out)
     end_rests(world, now)
     end_reclaimed(world, now, out)
-    for host in world.hosts.values():
-        if host.attempts and world.has_passed_fence(host, now):
-            for attempt in list(host.attempts.values()):
-                end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+    give_up_silent(world, now, out)
     scale(world, now)
     cancel_overdue(world, now, out)
     look_at_fronts(world, now)

@@ -12,6 +12,7 @@ from batchyard_controller.core.jobs import retry
 from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.model.attempts import Attempt, AttemptEnd, EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.endings import Ending, Trigger
+from batchyard_controller.core.model.hosts import own_fence
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
@@ -47,6 +48,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
             claimed_at_ms=now.wall_ms,
             gpus=placement.gpus,
             is_node=unit.is_node,
+            fence_ms=_own_fence(world, unit, placement.host_id),
         )
         if unit.task.resources.gpu_millis:
             world.rankings.packing.mix.note_placed(Demand.of_unit(unit, world.level_of(unit.job.spec)))
@@ -71,6 +73,11 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
         world.fleet.grown += 1
         world.wants_plan = True
     out.extend(starts(world, claimed))
+
+
+def _own_fence(world: World, unit: Unit, host_id: HostId) -> int | None:
+    queue = world.queues[unit.job.spec.queue]
+    return own_fence(world.hosts[host_id].record.facts, unit.job.spec.fence_s, queue.fence_s)
 
 
 def _evict(world: World, eviction: Eviction, out: Out) -> None:

@@ -8,8 +8,9 @@ from typing import assert_never
 from batchyard.ids import HostId
 from batchyard.states import EndCause
 from batchyard_controller.core import limits
-from batchyard_controller.core.commands import EndSession, Happening, SendStart, SendStop
+from batchyard_controller.core.commands import EndSession, Happening, SendStart, SendStop, TellBrake
 from batchyard_controller.core.events import (
+    BrakeReleased,
     HostApproved,
     HostHeard,
     HostJoined,
@@ -124,11 +125,27 @@ def leave_silent(world: World, now: Instant, out: Out) -> None:
             tell_of_host(out, host.record.id, Happening.FELL_SILENT, now, words)
 
 
+def give_up_silent(world: World, now: Instant, out: Out) -> None:
+    """Give each attempt up whose host was silent for so long that by its fence it has surely ended."""
+    if world.brake.look(world.hosts.values(), now):
+        _tell_brake(world, out)
+    for host in world.hosts.values():
+        if host.attempts and host.is_silent(now, limits.fence_margin_ms(0)) and not world.brake.holds(host):
+            for attempt in [each for each in host.attempts.values() if world.has_passed_fence(each, now)]:
+                end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+
+
+def _tell_brake(world: World, out: Out) -> None:
+    brake = world.brake
+    out.append(TellBrake(brake.since_boot_ms is not None, brake.silent, brake.hosts))
+
+
 def forgive_deafness(world: World, late_ms: int) -> None:
     """Let no host be the more silent for a time in which this controller stood still and heard nobody."""
     if late_ms > limits.HEARTBEAT_INTERVAL_MS:
         for host in world.hosts.values():
             host.heard_boot_ms += late_ms
+        world.brake.forgive(late_ms)
 
 
 def _lose_session(world: World, host: Host) -> None:
@@ -177,9 +194,9 @@ def _judge_clock(world: World, host: Host, ahead_ms: int) -> None:
 
 
 def on_host_asked(
-    world: World, event: HostMarked | HostReclaimed | HostApproved | HostRemoved, now: Instant, out: Out
+    world: World, event: HostMarked | HostReclaimed | HostApproved | HostRemoved | BrakeReleased, now: Instant, out: Out
 ) -> None:
-    """Do what an operator says of a host."""
+    """Do what an operator says of a host, or of those that are silent."""
     match event:
         case HostReclaimed(host_id=host_id, at_ms=at_ms):
             host = world.hosts[host_id]
@@ -196,6 +213,9 @@ def on_host_asked(
         case HostRemoved(host_id=host_id):
             _remove(world, host_id, now, out)
             tell_of_host(out, host_id, Happening.REMOVED, now)
+        case BrakeReleased():
+            world.brake.release(now)
+            _tell_brake(world, out)
         case _:
             assert_never(event)
 

@@ -36,6 +36,7 @@ from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.scaling.catalogue import Catalogue
+from batchyard_controller.core.world.brake import Brake
 from batchyard_controller.core.world.occupancy import bound_shares
 from batchyard_controller.core.world.records import mend
 from batchyard_controller.core.world.tenancy import recall, recall_cleared
@@ -115,9 +116,10 @@ def restore(
     retention: Retention,
     catalogues: Mapping[str, Catalogue] | None = None,
     fence_ms: int = limits.FENCE_MS,
+    brake_percent: int = limits.BRAKE_PERCENT,
 ) -> World:
     """Build the world from stored records, and from what providers offer now."""
-    steps = restoring(records, now, retention, catalogues, fence_ms)
+    steps = restoring(records, now, retention, catalogues, fence_ms, brake_percent)
     while True:
         try:
             next(steps)
@@ -132,9 +134,10 @@ def restoring(
     retention: Retention,
     catalogues: Mapping[str, Catalogue] | None = None,
     fence_ms: int = limits.FENCE_MS,
+    brake_percent: int = limits.BRAKE_PERCENT,
 ) -> Steps[World]:
     """Build the world as ``restore`` does, in slices. The records become its own: they are used up."""
-    world = World(retention, catalogues, fence_ms=fence_ms)
+    world = World(retention, catalogues, fence_ms=fence_ms, brake=Brake(percent=brake_percent))
     _restore_settings(world, records, now)
     unsettled = yield from _restore_jobs(world, records)
     forgotten: Out = []  # nobody watches yet

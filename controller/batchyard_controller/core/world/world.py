@@ -14,6 +14,7 @@ from dataclasses import InitVar, dataclass, field
 from weakref import WeakKeyDictionary, ref
 
 from batchyard.arns import environment_uuid
+from batchyard.features import ATTEMPT_FENCES
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId, attempt_id, split_job_id
 from batchyard.security import SecurityLevel
 from batchyard.states import JobState
@@ -52,6 +53,7 @@ from batchyard_controller.core.placement.trust import is_suspected, start_limit
 from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.scaling.memory import Memory
 
+from .brake import Brake
 from .ledger import Ledger
 from .named import Named
 from .submitted import SubmittedJobs
@@ -76,6 +78,7 @@ class World:
     catalogues: InitVar[Mapping[str, Catalogue] | None] = None
     fence_ms: int = limits.FENCE_MS
     """What agents are told in this term; 0: never."""
+    brake: Brake = field(default_factory=Brake)
     launches: dict[LaunchId, Launch] = field(default_factory=dict)
     """Hosts that providers were asked for, until they are stopped."""
     scaling: Memory = field(init=False)
@@ -168,14 +171,28 @@ class World:
         self.lines = Lines(DueTimes(self.queues))
         self.rankings = Rankings(self.fleet, self.pools)
 
-    def fence_of(self, host: Host) -> int:
-        """Return after how long a silence nothing of a host runs any more, whichever leader it heard last; 0: never."""
+    def fence_of(self, host: Host, own_ms: int | None = None) -> int:
+        """
+        Return after how long a silence of a host an attempt runs there no more, whichever leader it heard last.
+
+        Args:
+            host: Where it runs.
+            own_ms: The attempt's own fence; 0: never; None: it has none.
+
+        Returns:
+            Milliseconds, what is waited for beyond the fence included; 0: never.
+        """
         fence_ms = longer_fence(host.record.fence_ms, told_fence(host.record.facts, self.fence_ms))
+        if own_ms is not None:
+            # An older agent does not know of it, and goes by the other.
+            is_kept = ATTEMPT_FENCES in host.record.facts.features
+            fence_ms = own_ms if is_kept else longer_fence(fence_ms, own_ms)
         return fence_ms + limits.fence_margin_ms(fence_ms) if fence_ms else 0
 
-    def has_passed_fence(self, host: Host, now: Instant) -> bool:
-        """Say whether what a host ran has surely ended, as it was silent for so long."""
-        fence_ms = self.fence_of(host)
+    def has_passed_fence(self, attempt: Attempt, now: Instant) -> bool:
+        """Say whether an attempt has surely ended, as its host was silent for so long."""
+        host = self.hosts[attempt.host_id]
+        fence_ms = self.fence_of(host, attempt.fence_ms)
         return fence_ms > 0 and host.is_silent(now, fence_ms)
 
     def has_spec(self, spec: JobSpec) -> bool:
