@@ -25,5 +25,8 @@ SECURED_CONTAINERS = "secured-containers"
 SECURED_PROCESSES = "secured-processes"
 """Plain processes can be kept to a security level. Not of the agent's version: they have to be another user's, and apart."""
 
-FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS)
+TELLS_ALL = "tells-all"
+"""After a restore of the store it tells of ended attempts, too, and says when it has told all."""
+
+FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS, TELLS_ALL)
 """All that agents of this version have, on whatever host."""

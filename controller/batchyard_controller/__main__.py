@@ -18,6 +18,7 @@ from . import garbage
 from .app import serve
 from .authority_commands import CA_OPTION, COMMANDS
 from .config import Config, default_audit, default_store, parse_fence, read_login, read_offers
+from .restore_command import restore
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 
@@ -29,7 +30,9 @@ def _fence(text: str) -> int:
         raise click.BadParameter(str(error)) from error
 
 
-@click.group("controller", invoke_without_command=True, commands=COMMANDS, context_settings={"show_default": True})
+@click.group(
+    "controller", invoke_without_command=True, commands=[*COMMANDS, restore], context_settings={"show_default": True}
+)
 @click.option(
     "--socket",
     type=click.Path(dir_okay=False, path_type=Path),

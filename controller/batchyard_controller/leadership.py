@@ -17,6 +17,7 @@ import structlog
 from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.restores import in_generation
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.recovery import Steps, restoring
 from batchyard_controller.core.scaling.catalogue import Catalogue
@@ -35,7 +36,7 @@ _AT = " at "
 """Between a candidate's name and its address."""
 
 OpenSink = Callable[[int], CommandSink]
-"""Begins a term of the given epoch for hosts and watchers."""
+"""Begins a term for hosts and watchers, of the given epoch: that of the store, in its generation."""
 
 
 class Launcher(Protocol):
@@ -137,9 +138,11 @@ async def lead(
             catalogues = launcher.catalogues if launcher is not None else {}
             world = await _build(restoring(records, clock(), retention, catalogues, fence_ms))
             del records
-            log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
+            generation = world.generation
+            log.info("leading", epoch=epoch, generation=generation, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
-            await _serve_term(store, epoch, world, leadership, open_sink(epoch), clock, metrics, launcher)
+            sink = open_sink(in_generation(generation, epoch))
+            await _serve_term(store, epoch, world, leadership, sink, clock, metrics, launcher)
         except UnsupportedServerError:
             raise
         except StoreError as err:

@@ -88,4 +88,12 @@ class PublishMove(NamedTuple):
             yield self._replace(index=index, stop=0)
 
 
-Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | PublishMove
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Tell operators something by the log: a sentence, and names and numbers to it."""
+
+    text: str
+    details: tuple[tuple[str, str | int], ...] = ()
+
+
+Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | PublishMove | Warn

@@ -14,7 +14,7 @@ from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
 from batchyard.tasks import ContainerEnd
-from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.attempts import AttemptEnd, GpuClaim
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import HostFacts
@@ -93,6 +93,7 @@ class Report:
         containers: How each of several is by now, of one that is not; empty where its agent does not tell.
         hindrance: What keeps one from starting that is STARTING.
         image_digest: Which image it runs, of one that does.
+        gpus: What it holds of GPUs, where its agent tells.
     """
 
     attempt_id: AttemptId
@@ -102,6 +103,7 @@ class Report:
     containers: tuple[ContainerEnd, ...] = ()
     hindrance: str = ""
     image_digest: str = ""
+    gpus: tuple[GpuClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,10 +188,11 @@ class HostRemoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptsReported:
-    """A host reported on attempts."""
+    """A host reported on attempts; *is_all*: with these it has told all that it knows of the past, as it was asked."""
 
     host_id: HostId
     reports: tuple[Report, ...]
+    is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

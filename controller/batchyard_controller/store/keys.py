@@ -8,7 +8,17 @@ splits a key.
 from __future__ import annotations
 
 KINDS = (
-    *("environment", "queue", "scheduling_policy", "quota_share", "consumable", "definition", "secret", "access_key"),
+    *(
+        "restore",
+        "environment",
+        "queue",
+        "scheduling_policy",
+        "quota_share",
+        "consumable",
+        "definition",
+        "secret",
+        "access_key",
+    ),
     *("binding", "token", "join_token", "member", "host", "launch", "job", "state", "children", "attempt"),
 )
 """Kinds of records, in the order in which they are needed to build the world."""

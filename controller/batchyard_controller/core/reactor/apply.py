@@ -55,7 +55,8 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
-from .attempts import end_attempt, on_attempts_reported, on_planned
+from . import adoption
+from .attempts import end_attempt, on_planned
 from .enrolment import forget_old_enrolments, on_enrolment_changed
 from .fronts import look_at_fronts, on_front_asked
 from .hosts import (
@@ -70,6 +71,7 @@ from .hosts import (
 from .jobs import on_job_asked, on_job_changed, on_job_submitted, stop_failing
 from .progress import Out
 from .reclaims import end_reclaimed
+from .reports import on_attempts_reported
 from .scaling import on_provider_heard, scale
 from .settings import (
     forget_old_access_keys,
@@ -103,7 +105,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
         case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved():
             on_host_asked(world, event, now, out)
         case AttemptsReported():
-            on_attempts_reported(world, event.host_id, event.reports, now, out)
+            on_attempts_reported(world, event.host_id, event.reports, now, out, is_all=event.is_all)
         case (
             EnvironmentChanged()
             | EnvironmentDeleted()
@@ -158,6 +160,7 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
         if host.attempts and world.has_passed_fence(host, now):
             for attempt in list(host.attempts.values()):
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+    adoption.look(world, now, out)
     scale(world, now)
     cancel_overdue(world, now, out)
     look_at_fronts(world, now)
