@@ -131,6 +131,8 @@ class Calls:
         self.reclaim_host = Call(connection, hosts.ReclaimHost)
         self.approve_host = Call(connection, hosts.ApproveHost)
         self.remove_host = Call(connection, hosts.RemoveHost)
+        self.describe_restore = Call(connection, hosts.DescribeRestore)
+        self.stop_stray = Call(connection, hosts.StopStray)
 
         self.search = Call(connection, SearchServiceStub(channel).Search)
 

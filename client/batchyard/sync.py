@@ -160,6 +160,8 @@ class Client:
     reclaim_host = _sync(AsyncClient.reclaim_host)
     keep_host = _sync(AsyncClient.keep_host)
     remove_host = _sync(AsyncClient.remove_host)
+    describe_restore = _sync(AsyncClient.describe_restore)
+    stop_stray = _sync(AsyncClient.stop_stray)
 
     create_scheduling_policy = _sync(AsyncClient.create_scheduling_policy)
     describe_scheduling_policies = _sync(AsyncClient.describe_scheduling_policies)

@@ -21,7 +21,9 @@ from .store.codec import CorruptRecordError, encode_record, load_records
 from .store.keys import key_of
 from .store.open import open_store
 from .store.protocol import Put, Store, StoreError
+from .store.sqlite import is_led
 
+_LED = "{}: a controller leads; stop all controllers of this store first"
 LEADER_WAIT_S = 15.0
 """A leader that the backup of an etcd remembers leads until its lease has run out, once."""
 
@@ -58,7 +60,7 @@ def restore(store: str, whole_fence: bool, dry_run: bool) -> None:
 
 def _check_file(url: str) -> None:
     """
-    Refuse a file that is not there, or beside which the log of another one lies.
+    Refuse a file that is not there or in use, or beside which the log of another one lies, before it is opened.
 
     Raises:
         ValueError: the store's file cannot be that of a backup.
@@ -69,6 +71,8 @@ def _check_file(url: str) -> None:
     log = Path(f"{rest}-wal")
     if not Path(rest).is_file():
         raise ValueError(f"there is no store {rest}: put the backup there first")
+    if is_led(Path(rest)):
+        raise ValueError(_LED.format(without_login(url)))
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size:
             raise ValueError(
@@ -93,9 +97,7 @@ async def _restore(url: str, *, whole_fence: bool, is_dry: bool) -> tuple[Record
             async with asyncio.timeout(LEADER_WAIT_S):
                 epoch = await store.campaign("batchyard controller restore")
         except TimeoutError:
-            raise ValueError(
-                f"{without_login(url)}: a controller leads; stop all controllers of this store first"
-            ) from None
+            raise ValueError(_LED.format(without_login(url))) from None
         records = await load_records(store)
         record = begin_generation(records, int(read_wall_s() * 1000), waits_whole_fence=whole_fence)
         if not is_dry:

@@ -187,6 +187,14 @@ class HostRemoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StrayStopped:
+    """An operator asked to stop an attempt that a host keeps and that is nobody's, as after a restore."""
+
+    host_id: HostId
+    attempt_id: AttemptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptsReported:
     """A host reported on attempts; *is_all*: with these it has told all that it knows of the past, as it was asked."""
 
@@ -374,6 +382,7 @@ Event = (
     | HostReclaimed
     | HostApproved
     | HostRemoved
+    | StrayStopped
     | AttemptsReported
     | EnvironmentChanged
     | EnvironmentDeleted

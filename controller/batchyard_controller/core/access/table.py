@@ -133,6 +133,8 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "ReclaimHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "ApproveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "RemoveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
+        "DescribeRestore": _row(Verb.READ, Kind.HOST, Place.DOOR),
+        "StopStray": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "attempt_id"),
     },
     "SecretService": {
         "PutSecret": _row(Verb.CREATE, Kind.SECRET, Place.WORLD, "name"),

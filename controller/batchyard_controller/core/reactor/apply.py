@@ -46,6 +46,7 @@ from batchyard_controller.core.events import (
     QuotaShareDeleted,
     RoleChanged,
     SealedChanged,
+    StrayStopped,
     Ticked,
     TokenChanged,
 )
@@ -102,7 +103,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_host_left(world, event)
         case HostHeard():
             on_host_heard(world, event, now)
-        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved():
+        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved() | StrayStopped():
             on_host_asked(world, event, now, out)
         case AttemptsReported():
             on_attempts_reported(world, event.host_id, event.reports, now, out, is_all=event.is_all)

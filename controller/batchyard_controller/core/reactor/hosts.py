@@ -18,6 +18,7 @@ from batchyard_controller.core.events import (
     HostMarked,
     HostReclaimed,
     HostRemoved,
+    StrayStopped,
 )
 from batchyard_controller.core.model import claims
 from batchyard_controller.core.model.attempts import AttemptEnd
@@ -169,7 +170,10 @@ def _judge_clock(world: World, host: Host, ahead_ms: int) -> None:
 
 
 def on_host_asked(
-    world: World, event: HostMarked | HostReclaimed | HostApproved | HostRemoved, now: Instant, out: Out
+    world: World,
+    event: HostMarked | HostReclaimed | HostApproved | HostRemoved | StrayStopped,
+    now: Instant,
+    out: Out,
 ) -> None:
     """Do what an operator says of a host."""
     match event:
@@ -183,6 +187,8 @@ def on_host_asked(
             _keep_facts(world, host, claims.approved(host.record))
         case HostRemoved(host_id=host_id):
             _remove(world, host_id, now, out)
+        case StrayStopped(host_id=host_id, attempt_id=attempt_id):
+            out.append(SendStop(host_id, attempt_id))
         case _:
             assert_never(event)
 
