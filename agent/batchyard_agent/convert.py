@@ -122,6 +122,7 @@ def report_from(attempt: Attempt) -> agent_pb2.AttemptReport:
         reason=attempt.hindrance if attempt.phase is Phase.LAUNCHING else attempt.reason,
         containers=task_messages.end_messages(attempt.containers),
         image_digest=attempt.image_digest,
+        gpus=_GPU_CLAIMS.write(attempt.spec.gpus) if attempt.spec is not None and not attempt.is_over else (),
     )
 
 

@@ -133,6 +133,8 @@ class Calls:
         self.approve_host = Call(connection, hosts.ApproveHost)
         self.remove_host = Call(connection, hosts.RemoveHost)
         self.release_brake = Call(connection, hosts.ReleaseBrake)
+        self.describe_restore = Call(connection, hosts.DescribeRestore)
+        self.stop_stray = Call(connection, hosts.StopStray)
 
         self.search = Call(connection, SearchServiceStub(channel).Search)
 

@@ -34,5 +34,8 @@ SECURED_PROCESSES = "secured-processes"
 ATTEMPT_FENCES = "attempt-fences"
 """Attempts have fences of their own; an older agent ends them by its host's."""
 
-FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS, CONTAINER_STDIN, ATTEMPT_FENCES)
+TELLS_ALL = "tells-all"
+"""After a restore of the store it tells of ended attempts, too, and says when it has told all."""
+
+FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS, CONTAINER_STDIN, ATTEMPT_FENCES, TELLS_ALL)
 """All that agents of this version have, on whatever host."""

@@ -169,6 +169,8 @@ class Client:
     keep_host = _sync(AsyncClient.keep_host)
     remove_host = _sync(AsyncClient.remove_host)
     release_brake = _sync(AsyncClient.release_brake)
+    describe_restore = _sync(AsyncClient.describe_restore)
+    stop_stray = _sync(AsyncClient.stop_stray)
 
     create_scheduling_policy = _sync(AsyncClient.create_scheduling_policy)
     describe_scheduling_policies = _sync(AsyncClient.describe_scheduling_policies)

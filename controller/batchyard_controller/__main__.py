@@ -19,6 +19,7 @@ from . import garbage
 from .app import serve
 from .authority_commands import CA_OPTION, COMMANDS
 from .config import Config, default_audit, default_store, parse_brake, parse_fence, read_login, read_offers
+from .restore_command import restore
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
 from .trail import TrailBounds
@@ -31,7 +32,9 @@ def _read(parse: Callable[[str], int], text: str) -> int:
         raise click.BadParameter(str(error)) from error
 
 
-@click.group("controller", invoke_without_command=True, commands=COMMANDS, context_settings={"show_default": True})
+@click.group(
+    "controller", invoke_without_command=True, commands=[*COMMANDS, restore], context_settings={"show_default": True}
+)
 @click.option(
     "--socket",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core.commands import Command, PublishMove, PublishNotice
 from batchyard_controller.core.events import Event, Planned, Ticked
+from batchyard_controller.core.model.restores import in_generation
 from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.pace import Pace
@@ -120,6 +121,11 @@ class Driver:
     def leads(self) -> bool:
         """Whether nobody else can lead now; see ``Store.leads``."""
         return not self._ended and self._store.leads(self.epoch)
+
+    @property
+    def is_restoring(self) -> bool:
+        """Whether hosts are to tell what the backup did not know from which the store was put back."""
+        return self._world.is_restoring
 
     def post(self, event: Event) -> None:
         """Hand in an event; nothing is answered."""
@@ -266,7 +272,7 @@ class Driver:
         with self._metrics.planning():
             plan = make_plan(situation(world), now, self._pace.steps_max)
         self._metrics.note_settled(settled(world.reservations, plan, now))
-        turn.commands += apply(world, Planned(plan=plan, epoch=self.epoch), now)
+        turn.commands += apply(world, Planned(plan=plan, epoch=in_generation(world.generation, self.epoch)), now)
         for placement in plan.placements:
             queue = world.jobs[placement.job_id].spec.queue
             self._metrics.note_wait(queue, waited_ms(world, placement, now))

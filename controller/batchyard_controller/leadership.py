@@ -17,6 +17,7 @@ import structlog
 from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.restores import in_generation
 from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.recovery import Steps, restoring
@@ -37,7 +38,7 @@ _AT = " at "
 """Between a candidate's name and its address."""
 
 OpenSink = Callable[[int], CommandSink]
-"""Begins a term of the given epoch for hosts."""
+"""Begins a term for hosts, of the given epoch: that of the store, in its generation."""
 
 
 class Launcher(Protocol):
@@ -178,9 +179,11 @@ async def lead(
             catalogues = launcher.catalogues if launcher is not None else {}
             world = await _build(restoring(records, clock(), retention, catalogues, fence_ms, brake_percent))
             del records
-            log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
+            generation = world.generation
+            log.info("leading", epoch=epoch, generation=generation, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
-            driver = Driver(store, epoch, world, open_sink(epoch), clock, metrics, bounds)
+            sink = open_sink(in_generation(generation, epoch))
+            driver = Driver(store, epoch, world, sink, clock, metrics, bounds)
             await _serve_term(store, driver, leadership, launcher)
         except UnsupportedServerError:
             raise

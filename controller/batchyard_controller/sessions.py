@@ -40,6 +40,7 @@ from batchyard_controller.core.commands import (
     SendStart,
     SendStop,
     TellBrake,
+    Warn,
 )
 from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
 from batchyard_controller.core.jobs.output_paths import with_output_paths
@@ -194,6 +195,13 @@ class Sessions:
         session = self._begin(driver, hello, peer.proven)
         log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
         log.info("host joined", session=session.number, attempts=len(hello.attempts))
+        if hello.epoch > self._epoch:
+            log.error(
+                "the host knows a later epoch, and obeys no earlier one: was the store put back from a backup? "
+                "Stop all controllers of it, and call `batchyard controller restore`",
+                epoch=self._epoch,
+                known=hello.epoch,
+            )
         reader = asyncio.create_task(self._read_requests(driver, session, requests))
         expiry = None
         if peer.kind is PeerKind.HOST:
@@ -246,6 +254,7 @@ class Sessions:
                 heartbeat_interval_ms=limits.HEARTBEAT_INTERVAL_MS,
                 fence_ms=told_fence(facts, self._fence_ms),
                 session=session.number,
+                asks_all=driver.is_restoring,
             )
         )
         driver.post(
@@ -276,7 +285,8 @@ class Sessions:
     def _take(self, driver: Driver, session: _Session, request: pb.ConnectRequest) -> None:
         match request.WhichOneof("message"):
             case "reports":
-                driver.post(AttemptsReported(host_id=session.host_id, reports=reports(request.reports.reports)))
+                said, is_all = reports(request.reports.reports), request.reports.is_all
+                driver.post(AttemptsReported(host_id=session.host_id, reports=said, is_all=is_all))
             case "heartbeat":
                 beat = request.heartbeat
                 facts = host_facts(beat.facts) if beat.HasField("facts") else None
@@ -325,6 +335,9 @@ class Sessions:
                 continue  # it is in the trail
             if isinstance(command, TellBrake):
                 _tell_brake(command)
+                continue
+            if isinstance(command, Warn):
+                structlog.get_logger().warning(command.text, **dict(command.details))
                 continue
             session = self._sessions.get(command.host_id)
             if session is None:

@@ -993,6 +993,8 @@ def _hosts() -> Iterator[Case]:
         yield f"drain of host {what}", "DrainHost", host.DrainHostRequest(host=name)
     for what, delay_s in {"the past": -1, "more than a day": 86_401}.items():
         yield f"reclaim in {what}", "ReclaimHost", host.ReclaimHostRequest(host="alpha", delay_s=delay_s)
+    for what, name in {"no name": "", "nobody": "nobody", "10 KB": "a" * 10_000, "NUL": "\0"}.items():
+        yield f"end of a stray of {what}", "StopStray", host.StopStrayRequest(attempt_id=name)
     yield "reclaim and not", "ReclaimHost", host.ReclaimHostRequest(host="alpha", delay_s=1, undo=True)
 
 

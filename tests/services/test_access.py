@@ -358,6 +358,8 @@ def _changes(yard: Yard, row: Callable[[str, str, Message], None]) -> None:
     row("ReclaimHost", "", host_pb2.ReclaimHostRequest(host="alpha", delay_s=100))
     row("ApproveHost", "", host_pb2.ApproveHostRequest(host="alpha"))
     row("RemoveHost", "", host_pb2.RemoveHostRequest(host="alpha"))
+    row("DescribeRestore", "", host_pb2.DescribeRestoreRequest())
+    row("StopStray", "", host_pb2.StopStrayRequest(attempt_id="x#1"))
     row("CreateJoinToken", "", join_token_pb2.CreateJoinTokenRequest())
     row("RevokeJoinToken", "", join_token_pb2.RevokeJoinTokenRequest(id="0" * 16))
     row("CreateToken", "for oneself", access_pb.CreateTokenRequest(user="ann"))

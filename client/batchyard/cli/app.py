@@ -48,6 +48,7 @@ COMMANDS = {
     "cordon": ("hosts", "Give a host no new work."),
     "uncordon": ("hosts", "Give a host work again."),
     "host": ("hosts", "Remove a host that is gone."),
+    "restored": ("restored", "Show what came of a restore of the store."),
     "compute-environment": ("compute_environment", "Compute environments: which hosts a queue may use."),
     "queue": ("queue", "Job queues: where jobs wait."),
     "scheduling-policy": ("scheduling_policy", "Scheduling policies: how the shares of a queue take turns."),

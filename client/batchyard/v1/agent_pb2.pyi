@@ -273,6 +273,7 @@ class AttemptReport(google.protobuf.message.Message):
     USAGE_FIELD_NUMBER: builtins.int
     CONTAINERS_FIELD_NUMBER: builtins.int
     IMAGE_DIGEST_FIELD_NUMBER: builtins.int
+    GPUS_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     phase: Global___AttemptPhase.ValueType
     started_at_ms: builtins.int
@@ -296,6 +297,10 @@ class AttemptReport(google.protobuf.message.Message):
         or ended; older ones do not.
         """
 
+    @property
+    def gpus(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GpuClaim]:
+        """What it holds of GPUs, of one that has not ended: a store that was put back from a backup may not know."""
+
     def __init__(
         self,
         *,
@@ -309,9 +314,10 @@ class AttemptReport(google.protobuf.message.Message):
         usage: batchyard.v1.attempt_pb2.Usage | None = ...,
         containers: collections.abc.Iterable[Global___ContainerReport] | None = ...,
         image_digest: builtins.str = ...,
+        gpus: collections.abc.Iterable[Global___GpuClaim] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "image_digest", b"image_digest", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "gpus", b"gpus", "image_digest", b"image_digest", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___AttemptReport: typing_extensions.TypeAlias = AttemptReport
@@ -401,14 +407,18 @@ class AttemptReports(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     REPORTS_FIELD_NUMBER: builtins.int
+    IS_ALL_FIELD_NUMBER: builtins.int
+    is_all: builtins.bool
+    """The last answer to a welcome that asked for all: nothing more is known of the past."""
     @property
     def reports(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AttemptReport]: ...
     def __init__(
         self,
         *,
         reports: collections.abc.Iterable[Global___AttemptReport] | None = ...,
+        is_all: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["reports", b"reports"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_all", b"is_all", "reports", b"reports"]) -> None: ...
 
 Global___AttemptReports: typing_extensions.TypeAlias = AttemptReports
 
@@ -504,12 +514,17 @@ class Welcome(google.protobuf.message.Message):
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: builtins.int
     FENCE_MS_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
+    ASKS_ALL_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     heartbeat_interval_ms: builtins.int
     fence_ms: builtins.int
     """The agent kills what it runs when no heartbeat was acknowledged for so long."""
     session: builtins.int
     """Number of this session, which its starts carry."""
+    asks_all: builtins.bool
+    """The store was put back from a backup: the agent is to report also the ended attempts that were
+    acknowledged and that it remembers. Agents whose facts name "tells-all" answer with `is_all`.
+    """
     def __init__(
         self,
         *,
@@ -517,8 +532,9 @@ class Welcome(google.protobuf.message.Message):
         heartbeat_interval_ms: builtins.int = ...,
         fence_ms: builtins.int = ...,
         session: builtins.int = ...,
+        asks_all: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "fence_ms", b"fence_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asks_all", b"asks_all", "epoch", b"epoch", "fence_ms", b"fence_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "session", b"session"]) -> None: ...
 
 Global___Welcome: typing_extensions.TypeAlias = Welcome
 

@@ -178,5 +178,13 @@ class PublishNotice(NamedTuple):
     group: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Tell operators something by the log: a sentence, and names and numbers to it."""
+
+    text: str
+    details: tuple[tuple[str, str | int], ...] = ()
+
+
 Published = PublishMove | PublishNotice
-Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | TellBrake | PublishMove | PublishNotice
+Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | TellBrake | PublishMove | PublishNotice | Warn

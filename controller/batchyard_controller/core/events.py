@@ -14,7 +14,7 @@ from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
 from batchyard.tasks import ContainerEnd
-from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.attempts import AttemptEnd, GpuClaim
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import HostFacts
@@ -101,7 +101,9 @@ class Report:
     Attributes:
         end: Of one that is ENDED, and no other.
         containers: How each of several is by now, of one that is not; empty where its agent does not tell.
-        hindrance, image_digest: What keeps one from starting that is STARTING; which image one runs that does.
+        hindrance: What keeps one from starting that is STARTING.
+        image_digest: Which image it runs, of one that does.
+        gpus: What it holds of GPUs, where its agent tells.
     """
 
     attempt_id: AttemptId
@@ -111,6 +113,7 @@ class Report:
     containers: tuple[ContainerEnd, ...] = ()
     hindrance: str = ""
     image_digest: str = ""
+    gpus: tuple[GpuClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,11 +200,20 @@ class HostRemoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StrayStopped:
+    """An operator asked to stop an attempt that a host keeps and that is nobody's, as after a restore."""
+
+    host_id: HostId
+    attempt_id: AttemptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptsReported:
-    """A host reported on attempts."""
+    """A host reported on attempts; *is_all*: with these it has told all that it knows of the past, as it was asked."""
 
     host_id: HostId
     reports: tuple[Report, ...]
+    is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,6 +407,7 @@ Event = (
     | HostApproved
     | HostRemoved
     | BrakeReleased
+    | StrayStopped
     | AttemptsReported
     | EnvironmentChanged
     | EnvironmentDeleted

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from batchyard.errors import FailedPreconditionError, NotFoundError, Reason, Violation
-from batchyard.ids import HostId, JobId, attempt_id
+from batchyard.ids import HostId, JobId
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
 from batchyard_controller.convert.values import check_describe
@@ -198,9 +198,10 @@ def _find_attempt(world: World, reader: Principal, request: pb.ReadLogsRequest) 
         raise FailedPreconditionError(text, reason=Reason.JOB_IS_ARRAY, metadata={"job_id": unit.id})
     whose = unit.main.id if unit.is_parent else unit.id
     hosts = {ended.number: ended.host_id for ended in unit.attempts}
+    names = {ended.number: ended.id_of(whose) for ended in unit.attempts}
     live = history.live_attempt(world, unit)
     if live is not None:
-        hosts[live.number] = live.host_id
+        hosts[live.number], names[live.number] = live.host_id, live.id
     if request.attempt and request.attempt not in hosts:
         raise NotFoundError(
             f"job {request.job_id} has no attempt {request.attempt}; it has {len(hosts)}",
@@ -221,7 +222,7 @@ def _find_attempt(world: World, reader: Principal, request: pb.ReadLogsRequest) 
             text = f"attempt {number} of job {request.job_id} did not start, so it has no log: {why}"
             raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
     _check_host_is_kept(world, request.job_id, number, hosts[number])
-    return hosts[number], words.host_name(world, hosts[number]), attempt_id(whose, number), container
+    return hosts[number], words.host_name(world, hosts[number]), names[number], container
 
 
 def _container_of(unit: Unit, name: str) -> str:

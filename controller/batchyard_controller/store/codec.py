@@ -31,6 +31,7 @@ from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.past import Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.restores import Restore
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.sinks import Sink
@@ -149,6 +150,7 @@ def _encode_setting(mapping: str) -> Callable[[World, str], bytes | None]:
 
 
 _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
+    "restore": _encode_setting("restores"),
     "environment": _encode_setting("environments"),
     "queue": _encode_setting("queues"),
     "scheduling_policy": _encode_setting("policies"),
@@ -318,6 +320,7 @@ class Decoder:
 
 
 _TYPES: dict[str, type] = {
+    "restore": Restore,
     "environment": ComputeEnvironment,
     "queue": JobQueue,
     "scheduling_policy": SchedulingPolicy,

@@ -134,6 +134,8 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "ApproveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "RemoveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "ReleaseBrake": _row(Verb.CHANGE, Kind.HOST, Place.DOOR),
+        "DescribeRestore": _row(Verb.READ, Kind.HOST, Place.DOOR),
+        "StopStray": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "attempt_id"),
     },
     "SecretService": {
         "PutSecret": _row(Verb.CREATE, Kind.SECRET, Place.WORLD, "name"),

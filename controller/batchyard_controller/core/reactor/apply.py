@@ -49,6 +49,7 @@ from batchyard_controller.core.events import (
     SealedChanged,
     SinkChanged,
     SinkDeleted,
+    StrayStopped,
     Ticked,
     TokenChanged,
 )
@@ -58,7 +59,8 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import leaving
 from batchyard_controller.core.world.world import World
 
-from .attempts import on_attempts_reported, on_planned
+from . import adoption
+from .attempts import on_planned
 from .enrolment import forget_old_enrolments, on_enrolment_changed
 from .fronts import look_at_fronts, on_front_asked
 from .hosts import (
@@ -74,6 +76,7 @@ from .hosts import (
 from .jobs import on_job_asked, on_job_changed, on_job_submitted, stop_failing
 from .progress import Out
 from .reclaims import end_reclaimed
+from .reports import on_attempts_reported
 from .scaling import on_provider_heard, scale
 from .settings import (
     forget_old_access_keys,
@@ -106,10 +109,10 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_host_left(world, event, now, out)
         case HostHeard():
             on_host_heard(world, event, now, out)
-        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved() | BrakeReleased():
+        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved() | BrakeReleased() | StrayStopped():
             on_host_asked(world, event, now, out)
         case AttemptsReported():
-            on_attempts_reported(world, event.host_id, event.reports, now, out)
+            on_attempts_reported(world, event.host_id, event.reports, now, out, is_all=event.is_all)
         case (
             EnvironmentChanged()
             | EnvironmentDeleted()
@@ -162,6 +165,7 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     end_rests(world, now)
     end_reclaimed(world, now, out)
     give_up_silent(world, now, out)
+    adoption.look(world, now, out)
     scale(world, now)
     cancel_overdue(world, now, out)
     look_at_fronts(world, now)

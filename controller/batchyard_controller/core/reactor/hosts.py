@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from batchyard.features import TELLS_ALL
 from batchyard.ids import HostId
 from batchyard.states import EndCause
 from batchyard_controller.core import limits
@@ -18,6 +19,7 @@ from batchyard_controller.core.events import (
     HostMarked,
     HostReclaimed,
     HostRemoved,
+    StrayStopped,
 )
 from batchyard_controller.core.model import claims
 from batchyard_controller.core.model.attempts import AttemptEnd
@@ -27,12 +29,14 @@ from batchyard_controller.core.world import records
 from batchyard_controller.core.world.occupancy import hold_quotas_again
 from batchyard_controller.core.world.world import World
 
-from .attempts import end_attempt, on_attempts_reported
+from . import adoption
+from .attempts import end_attempt
 from .enrolment import note_run
 from .nodes import is_left_over, is_told, starts
 from .notices import tell_of_host
 from .progress import Out
 from .reclaims import change_record
+from .reports import on_attempts_reported
 from .scaling import note_joined
 from .starts import trust_again
 
@@ -60,7 +64,9 @@ def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out)
     """Take in what became of attempts, while it is known whether the host was reclaimed meanwhile."""
     on_attempts_reported(world, event.host_id, event.reports, now, out)
     said = {report.attempt_id for report in event.reports}
+    adoption.on_hello(world, host, said, tells_all=TELLS_ALL in event.facts.features)
     unsaid = [attempt for attempt in host.attempts.values() if attempt.id not in said]
+    unsaid = adoption.ask(world, event.host_id, unsaid, out)
     # What an agent was told just before a power cut its journal may not hold.
     is_rebooted = bool(event.facts.boot_id) and host.record.facts.boot_id not in ("", event.facts.boot_id)
     if not is_rebooted:
@@ -194,7 +200,10 @@ def _judge_clock(world: World, host: Host, ahead_ms: int) -> None:
 
 
 def on_host_asked(
-    world: World, event: HostMarked | HostReclaimed | HostApproved | HostRemoved | BrakeReleased, now: Instant, out: Out
+    world: World,
+    event: HostMarked | HostReclaimed | HostApproved | HostRemoved | BrakeReleased | StrayStopped,
+    now: Instant,
+    out: Out,
 ) -> None:
     """Do what an operator says of a host, or of those that are silent."""
     match event:
@@ -216,6 +225,8 @@ def on_host_asked(
         case BrakeReleased():
             world.brake.release(now)
             _tell_brake(world, out)
+        case StrayStopped(host_id=host_id, attempt_id=attempt_id):
+            out.append(SendStop(host_id, attempt_id))
         case _:
             assert_never(event)
 

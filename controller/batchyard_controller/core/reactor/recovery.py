@@ -29,6 +29,7 @@ from batchyard_controller.core.model.launches import Launch, LaunchState
 from batchyard_controller.core.model.past import NOBODY_LEFT, Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.restores import Restore
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
 from batchyard_controller.core.model.sinks import Sink
@@ -42,6 +43,7 @@ from batchyard_controller.core.world.records import mend
 from batchyard_controller.core.world.tenancy import recall, recall_cleared
 from batchyard_controller.core.world.world import World, states_of
 
+from . import adoption
 from .attempts import end_attempt, restore_claim
 from .nodes import end_cut_short, follow_main, has_nodes_left, preempt_all, whole_claims
 from .progress import Out, Progress
@@ -79,6 +81,7 @@ class StoredState:
 class Records:
     """Everything that the store holds, decoded, each by the name in its key."""
 
+    restores: dict[str, Restore] = field(default_factory=dict)
     environments: dict[str, ComputeEnvironment] = field(default_factory=dict)
     queues: dict[str, JobQueue] = field(default_factory=dict)
     policies: dict[str, SchedulingPolicy] = field(default_factory=dict)
@@ -139,6 +142,7 @@ def restoring(
     """Build the world as ``restore`` does, in slices. The records become its own: they are used up."""
     world = World(retention, catalogues, fence_ms=fence_ms, brake=Brake(percent=brake_percent))
     _restore_settings(world, records, now)
+    adoption.begin(world, now)
     unsettled = yield from _restore_jobs(world, records)
     forgotten: Out = []  # nobody watches yet
     for part in _slices(unsettled):
@@ -171,6 +175,7 @@ def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _restore_settings(world: World, records: Records, now: Instant) -> None:
+    world.restores = dict(records.restores)
     world.environments = dict(records.environments)
     world.queues.update(records.queues)
     world.policies = dict(records.policies)

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, ref
 
 from batchyard.arns import environment_uuid
 from batchyard.features import ATTEMPT_FENCES
-from batchyard.ids import AttemptId, HostId, JobId, LaunchId, attempt_id, split_job_id
+from batchyard.ids import AttemptId, HostId, JobId, LaunchId, split_job_id
 from batchyard.security import SecurityLevel
 from batchyard.states import JobState
 from batchyard_controller.core import limits
@@ -31,6 +31,7 @@ from batchyard_controller.core.model.launches import Launch, launch_id_of
 from batchyard_controller.core.model.past import NOBODY_LEFT, Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.restores import LAST_RESTORE, Restore
 from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, Platform
@@ -53,6 +54,7 @@ from batchyard_controller.core.placement.trust import is_suspected, start_limit
 from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.scaling.memory import Memory
 
+from .adoption import Adoption
 from .brake import Brake
 from .ledger import Ledger
 from .named import Named
@@ -87,6 +89,9 @@ class World:
     calendar: Calendar | None = None
     """From the first event on."""
     ledger: Ledger = field(default_factory=Ledger)
+    restores: dict[str, Restore] = field(default_factory=dict)
+    """The last one, by ``LAST_RESTORE``, if there was any."""
+    adoption: Adoption = field(default_factory=Adoption)
     environments: dict[str, ComputeEnvironment] = field(default_factory=dict)
     queues: dict[str, JobQueue] = field(default_factory=dict)
     policies: dict[str, SchedulingPolicy] = field(default_factory=dict)
@@ -108,6 +113,8 @@ class World:
     sinks: dict[str, Sink] = field(default_factory=dict)
     jobs: dict[JobId, Job] = field(default_factory=dict)
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
+    live: dict[JobId, Attempt] = field(default_factory=dict)
+    """The same by the id of their unit."""
     hosts: dict[HostId, Host] = field(default_factory=dict)
     occupied: dict[str, dict[HostId, int]] = field(default_factory=dict)
     """Live attempts of each queue, by host; queues and hosts without any are left out."""
@@ -170,6 +177,21 @@ class World:
         self.scaling = Memory(catalogues or {})
         self.lines = Lines(DueTimes(self.queues))
         self.rankings = Rankings(self.fleet, self.pools)
+
+    @property
+    def restore(self) -> Restore | None:
+        """The last restore of the store."""
+        return self.restores.get(LAST_RESTORE)
+
+    @property
+    def is_restoring(self) -> bool:
+        """Whether what the backup of that did not know is still to be learnt from hosts."""
+        return self.restore is not None and not self.restore.is_over
+
+    @property
+    def generation(self) -> int:
+        """Of all that is handed out now."""
+        return self.restore.generation if self.restore is not None else 0
 
     def fence_of(self, host: Host, own_ms: int | None = None) -> int:
         """
@@ -286,8 +308,7 @@ class World:
 
     def live_attempt(self, unit: Unit) -> Attempt | None:
         """Return the live attempt of a unit, if it has one; of a multi-node job its main node's."""
-        whose = unit.main if unit.is_parent else unit
-        return self.attempts.get(attempt_id(whose.id, whose.next_number))
+        return self.live.get((unit.main if unit.is_parent else unit).id)
 
     def main_address(self, unit: Unit) -> str:
         """Return where the other nodes of a job reach its main node; nothing while that is on no host."""
