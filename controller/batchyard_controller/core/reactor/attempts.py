@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from batchyard.ids import HostId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.commands import SendStop
 from batchyard_controller.core.events import Planned
