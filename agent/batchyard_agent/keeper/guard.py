@@ -83,7 +83,7 @@ class Guard:
         """Say whether nothing with this fence may run; see ``record.Kept``."""
         if fence_ms == FENCE_OF_HOST:
             fence_ms = self.fence_ms
-        return fence_ms > 0 and 0 < self.since_ms + fence_ms <= now_s * 1000
+        return self.since_ms > 0 and fence_ms > 0 and self.since_ms + fence_ms <= now_s * 1000
 
     def is_needed(self) -> bool:
         """Say whether there is anything to guard beside this program's own attempts."""

@@ -96,6 +96,20 @@ async def test_at_the_deadline_all_ends_and_nothing_starts_before_a_later_one(ho
     assert isinstance(await host.done(attempt(tmp_path, "true", number=3)), Exited)
 
 
+async def test_each_process_ends_at_its_own_fence_also_under_the_next_keeper(host: Host, tmp_path: Path) -> None:
+    short, never = (replace(shell(tmp_path, STUBBORN, number=n), fence_ms=ms) for n, ms in ((1, 200), (2, 0)))
+    for spec in (short, never):
+        await host.runtime.launch(spec)
+        await until(lambda spec=spec: log_of(spec))
+    os.kill(keeper(tmp_path / "keeper"), signal.SIGKILL)
+    await until(lambda: host.runtime._link.is_open and len(host.runtime._link.kept) == 2)
+    host.runtime._link.guard(since_ms=boot_ms(), fence_ms=100, containers=(), engine="", query="")
+    end = await host.end(short)
+    assert isinstance(end, Exited)
+    assert end.is_fenced
+    assert lives(int(log_of(never)))
+
+
 @pytest.mark.parametrize("who", ["agent stopped", "agent killed", "keeper killed", "keeper stopped", "both killed"])
 async def test_whoever_is_gone_at_the_deadline(tmp_path: Path, enforcement: str, who: str) -> None:
     """Another agent, which comes after it as a unit starts one, finds nothing alive."""
@@ -170,6 +184,7 @@ def test_what_was_told_is_kept_for_this_boot_alone(tmp_path: Path) -> None:
 def test_each_fence_has_its_time(tmp_path: Path) -> None:
     """Containers are ended when one of theirs has passed, again every 5 s, and at once when another passes."""
     guard = Guard(str(tmp_path), "this boot")
+    assert not guard.has_passed(2_000, 10**6)  # nobody has said since when
     guard.tell(1_000, 4_000, "0,2000,8000", "/engine", "/query")
     passed = [[guard.has_passed(fence_ms, at_s) for fence_ms in (FENCE_OF_HOST, 0, 2_000, 8_000)] for at_s in (2, 3, 5)]
     assert passed == [[False] * 4, [False, False, True, False], [True, False, True, False]]
