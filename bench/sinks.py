@@ -19,13 +19,13 @@ from bench.scale import Scale
 from bench.yard import Program, Yard, open_yard, small_job
 from tests.ports import hold_address
 
-from batchyard import wording
+from batchyard import AsyncClient, wording
 from batchyard.errors import BatchyardError
 from batchyard.v1 import event_pb2, job_pb2, sink_pb2
 
 CPUS = 64
 SEED = 17
-PAUSES_S = (0.5, 3.0)
+PAUSES_S = (1.0, 5.0)
 """Between two kills."""
 MOVES_A_JOB = 4
 LIMIT_S = 900.0
@@ -129,17 +129,19 @@ async def _submit(yard: Yard, jobs: int, pause_s: float) -> list[str]:
     """Submit jobs, some at once, each for as long as the controller is away, and wait for their ends."""
     job, left = small_job("fake://"), iter(range(jobs))
     ids: list[str] = []
+    client = AsyncClient(yard.socket, retry_s=LIMIT_S)
 
     async def call() -> None:
         for number in left:
             await asyncio.sleep(pause_s)
-            made = await yard.client.submit_job(name=f"job-{number}", queue="bench", container=job)
+            made = await client.submit_job(name=f"job-{number}", queue="bench", container=job)
             ids.append(made.job_id)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(4):
-            group.create_task(call())
-    await yard.client.wait_all(ids, timeout_s=LIMIT_S)
+    async with client:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(call())
+        await client.wait_all(ids, timeout_s=LIMIT_S)
     return ids
 
 
