@@ -19,13 +19,13 @@ from bench.scale import Scale
 from bench.yard import Program, Yard, open_yard, small_job
 from tests.ports import hold_address
 
-from batchyard import wording
+from batchyard import AsyncClient, wording
 from batchyard.errors import BatchyardError
-from batchyard.v1 import event_pb2, job_pb2
+from batchyard.v1 import event_pb2, job_pb2, sink_pb2
 
 CPUS = 64
 SEED = 17
-PAUSES_S = (0.2, 1.5)
+PAUSES_S = (1.0, 5.0)
 """Between two kills."""
 MOVES_A_JOB = 4
 LIMIT_S = 900.0
@@ -69,7 +69,7 @@ class Tally:
 
 async def measure(scale: Scale) -> AsyncIterator[Figure]:
     """Kill all day, then measure a day without."""
-    tally = await survive(scale.pick(2_500, 100), SEED)
+    tally = await survive(scale.pick(2_500, 100), SEED, 0.2)
     yield Figure(
         name=f"moves delivered, {tally.moves:,} made",
         value=tally.moves - tally.missing,
@@ -101,9 +101,13 @@ async def survive(jobs: int, seed: int, pause_s: float = 0.0) -> Tally:
         dice = random.Random(seed)
         kills = [0, 0, 0]
         work = asyncio.create_task(_submit(yard, jobs, pause_s))
+        turns: list[int] = []
         while not work.done():
             await asyncio.wait({work}, timeout=dice.uniform(*PAUSES_S))
-            victim = dice.randrange(3)
+            turns = turns or dice.sample(range(3), 3)
+            victim = turns.pop()
+            if victim == 0 and not await _answers(yard):
+                continue  # it still starts, and submitters wait for it
             kills[victim] += 1
             await asyncio.to_thread(victims[victim].kill)
             await asyncio.sleep(dice.uniform(0, 0.3))
@@ -113,21 +117,31 @@ async def survive(jobs: int, seed: int, pause_s: float = 0.0) -> Tally:
         return await _compare(yard, ids, ledger, (kills[0], kills[1], kills[2]))
 
 
+async def _answers(yard: Yard) -> bool:
+    try:
+        await yard.client.calls.list_sinks(sink_pb2.ListSinksRequest())
+    except BatchyardError:
+        return False
+    return True
+
+
 async def _submit(yard: Yard, jobs: int, pause_s: float) -> list[str]:
     """Submit jobs, some at once, each for as long as the controller is away, and wait for their ends."""
     job, left = small_job("fake://"), iter(range(jobs))
     ids: list[str] = []
+    client = AsyncClient(yard.socket, retry_s=LIMIT_S)
 
     async def call() -> None:
         for number in left:
             await asyncio.sleep(pause_s)
-            made = await yard.client.submit_job(name=f"job-{number}", queue="bench", container=job)
+            made = await client.submit_job(name=f"job-{number}", queue="bench", container=job)
             ids.append(made.job_id)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(4):
-            group.create_task(call())
-    await yard.client.wait_all(ids, timeout_s=LIMIT_S)
+    async with client:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(call())
+        await client.wait_all(ids, timeout_s=LIMIT_S)
     return ids
 
 

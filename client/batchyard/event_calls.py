@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from batchyard import arguments, wording
 from batchyard.calls import Caller
 from batchyard.v1 import event_pb2 as pb
-from batchyard.v1 import job_pb2
+from batchyard.v1 import job_pb2, sink_pb2
 
 WAIT_MS = 10_000
 """How long a call waits for the next event; within any deadline that makes sense."""
@@ -60,7 +60,7 @@ class EventCalls(Caller):
         states: Sequence[str] = (),
         children: str = "ENDS",
         secret: str = "",
-    ) -> pb.CreateSinkResponse:
+    ) -> sink_pb2.CreateSinkResponse:
         """
         Have events passed on from now on, by the relay. Keep a webhook's ``secret``: it is told here and never again.
 
@@ -80,7 +80,7 @@ class EventCalls(Caller):
             NotFoundError: there is no such queue.
         """
         request = arguments.request(
-            pb.CreateSinkRequest,
+            sink_pb2.CreateSinkRequest,
             name=name,
             url=url,
             endpoint_url=endpoint_url,
@@ -90,23 +90,23 @@ class EventCalls(Caller):
                 wording.number(job_pb2.JobState, f"states[{i}]", state)
                 for i, state in enumerate(arguments.texts("states", states))
             ],
-            children=wording.number(pb.SinkChildren, "children", children),
+            children=wording.number(sink_pb2.SinkChildren, "children", children),
             secret=secret,
         )
         return await self.calls.create_sink(request)
 
-    async def list_sinks(self) -> list[pb.Sink]:
+    async def list_sinks(self) -> list[sink_pb2.Sink]:
         """Return all sinks in name order, and how far each is."""
-        return list((await self.calls.list_sinks(pb.ListSinksRequest(), retry=True)).sinks)
+        return list((await self.calls.list_sinks(sink_pb2.ListSinksRequest(), retry=True)).sinks)
 
-    async def switch_sink(self, name: str, *, is_disabled: bool) -> pb.Sink:
+    async def switch_sink(self, name: str, *, is_disabled: bool) -> sink_pb2.Sink:
         """
         Switch a sink off or on; what happens while it is off waits for it, as far as it is kept.
 
         Raises:
             NotFoundError: there is no such sink.
         """
-        request = arguments.request(pb.UpdateSinkRequest, name=name, is_disabled=is_disabled)
+        request = arguments.request(sink_pb2.UpdateSinkRequest, name=name, is_disabled=is_disabled)
         return (await self.calls.update_sink(request, retry=True)).sink
 
     async def delete_sink(self, name: str) -> None:
@@ -116,4 +116,4 @@ class EventCalls(Caller):
         Raises:
             NotFoundError: there is no such sink.
         """
-        await self.calls.delete_sink(arguments.request(pb.DeleteSinkRequest, name=name))
+        await self.calls.delete_sink(arguments.request(sink_pb2.DeleteSinkRequest, name=name))

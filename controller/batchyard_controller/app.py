@@ -51,6 +51,8 @@ from batchyard.v1 import (
     search_pb2_grpc,
     secret_pb2,
     secret_pb2_grpc,
+    sink_pb2,
+    sink_pb2_grpc,
     tag_pb2,
     tag_pb2_grpc,
     usage_pb2,
@@ -116,7 +118,7 @@ SERVICES = tuple(
         (search_pb2, "SearchService"),
         (usage_pb2, "UsageService"),
         (event_pb2, "EventService"),
-        (event_pb2, "SinkService"),
+        (sink_pb2, "SinkService"),
         (join_token_pb2, "JoinTokenService"),
         (join_pb2, "JoinService"),
         (agent_pb2, "AgentService"),
@@ -252,7 +254,7 @@ def _add_user_services(
     search_pb2_grpc.add_SearchServiceServicer_to_server(Searching(leadership), server)
     usage_pb2_grpc.add_UsageServiceServicer_to_server(UsageSums(leadership), server)
     event_pb2_grpc.add_EventServiceServicer_to_server(Events(leadership), server)
-    event_pb2_grpc.add_SinkServiceServicer_to_server(Sinks(leadership, vault, clock), server)
+    sink_pb2_grpc.add_SinkServiceServicer_to_server(Sinks(leadership, vault, clock), server)
     secret_pb2_grpc.add_SecretServiceServicer_to_server(Secrets(leadership, vault), server)
     access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(
         AccessKeysElsewhere() if door.kind is PeerKind.PLAIN else AccessKeys(leadership, vault, clock), server

@@ -8,15 +8,13 @@ import pytest
 
 from batchyard.v1 import event_pb2 as pb
 from batchyard.v1 import host_pb2, job_pb2
-from batchyard.v1.event_pb2_grpc import EventServiceStub
 
 from .controller import MemoryController
 from .hand_agent import HandAgent
 
 
 async def listed(yard: MemoryController, **fields: Any) -> pb.ListEventsResponse:
-    stub: Any = EventServiceStub(yard.channel)
-    answer = await stub.ListEvents(pb.ListEventsRequest(**fields))
+    answer = await yard.events.ListEvents(pb.ListEventsRequest(**fields))
     assert isinstance(answer, pb.ListEventsResponse)
     return answer
 

@@ -12,7 +12,7 @@ from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
 
 if TYPE_CHECKING:
-    from batchyard.v1.event_pb2 import Sink
+    from batchyard.v1.sink_pb2 import Sink
 
 STATES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
 

@@ -26,47 +26,21 @@ from batchyard.v1 import attempt_pb2 as batchyard_dot_v1_dot_attempt__pb2
 from batchyard.v1 import job_pb2 as batchyard_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x61tchyard/v1/event.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1a\x62\x61tchyard/v1/attempt.proto\x1a\x16\x62\x61tchyard/v1/job.proto\"\xa9\x03\n\x05\x45vent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12&\n\x07subject\x18\x03 \x01(\x0e\x32\x15.batchyard.v1.Subject\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x10\n\x08\x63hildren\x18\x05 \x01(\x05\x12\x0f\n\x07host_id\x18\x06 \x01(\t\x12\x11\n\thost_name\x18\x07 \x01(\t\x12\r\n\x05queue\x18\x08 \x01(\t\x12.\n\x0eprevious_state\x18\t \x01(\x0e\x32\x16.batchyard.v1.JobState\x12%\n\x05state\x18\n \x01(\x0e\x32\x16.batchyard.v1.JobState\x12\x0c\n\x04what\x18\x0b \x01(\t\x12\x0c\n\x04text\x18\x0c \x01(\t\x12\x0f\n\x07\x61ttempt\x18\r \x01(\x05\x12)\n\tend_cause\x18\x0e \x01(\x0e\x32\x16.batchyard.v1.EndCause\x12\x16\n\texit_code\x18\x0f \x01(\x05H\x00\x88\x01\x01\x12\x11\n\tby_job_id\x18\x10 \x01(\t\x12\r\n\x05words\x18\x11 \x01(\t\x12\r\n\x05\x65poch\x18\x12 \x01(\x03\x42\x0c\n\n_exit_code\"r\n\x11ListEventsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08since_ms\x18\x03 \x01(\x03\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x0f\n\x07wait_ms\x18\x06 \x01(\x05\"]\n\x12ListEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.batchyard.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x12\n\nis_partial\x18\x03 \x01(\x08\"\xce\x02\n\x04Sink\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x14\n\x0c\x65ndpoint_url\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x0e\n\x06queues\x18\x05 \x03(\t\x12&\n\x06states\x18\x06 \x03(\x0e\x32\x16.batchyard.v1.JobState\x12,\n\x08\x63hildren\x18\x07 \x01(\x0e\x32\x1a.batchyard.v1.SinkChildren\x12\x13\n\x0bis_disabled\x18\x08 \x01(\x08\x12\x15\n\rcreated_at_ms\x18\t \x01(\x03\x12\x11\n\tdelivered\x18\n \x01(\x03\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12\x13\n\x0b\x65rror_at_ms\x18\x0c \x01(\x03\x12\x0b\n\x03lag\x18\r \x01(\x03\x12\x0e\n\x06lag_ms\x18\x0e \x01(\x03\x12\x10\n\x08has_lost\x18\x0f \x01(\x08\x12\r\n\x05relay\x18\x10 \x01(\t\"\xca\x01\n\x11\x43reateSinkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x14\n\x0c\x65ndpoint_url\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x0e\n\x06queues\x18\x05 \x03(\t\x12&\n\x06states\x18\x06 \x03(\x0e\x32\x16.batchyard.v1.JobState\x12,\n\x08\x63hildren\x18\x07 \x01(\x0e\x32\x1a.batchyard.v1.SinkChildren\x12\x0e\n\x06secret\x18\x08 \x01(\t\"F\n\x12\x43reateSinkResponse\x12 \n\x04sink\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Sink\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x12\n\x10ListSinksRequest\"6\n\x11ListSinksResponse\x12!\n\x05sinks\x18\x01 \x03(\x0b\x32\x12.batchyard.v1.Sink\"6\n\x11UpdateSinkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bis_disabled\x18\x02 \x01(\x08\"6\n\x12UpdateSinkResponse\x12 \n\x04sink\x18\x01 \x01(\x0b\x32\x12.batchyard.v1.Sink\"!\n\x11\x44\x65leteSinkRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteSinkResponse\"\x92\x01\n\x11PullEventsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05relay\x18\x02 \x01(\t\x12\x11\n\tdelivered\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0f\n\x07is_gone\x18\x06 \x01(\x08\x12\r\n\x05limit\x18\x07 \x01(\x05\x12\x0f\n\x07wait_ms\x18\x08 \x01(\x05\"\xa0\x01\n\x12PullEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.batchyard.v1.Event\x12\x0f\n\x07through\x18\x02 \x01(\t\x12\x0e\n\x06secret\x18\x03 \x01(\t\x12 \n\x04sink\x18\x04 \x01(\x0b\x32\x12.batchyard.v1.Sink\x12\x11\n\tlost_from\x18\x05 \x01(\t\x12\x0f\n\x07lost_to\x18\x06 \x01(\t*j\n\x07Subject\x12\x17\n\x13SUBJECT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSUBJECT_JOB\x10\x01\x12\x10\n\x0cSUBJECT_HOST\x10\x02\x12\x11\n\rSUBJECT_QUEUE\x10\x03\x12\x10\n\x0cSUBJECT_YARD\x10\x04*t\n\x0cSinkChildren\x12\x1d\n\x19SINK_CHILDREN_UNSPECIFIED\x10\x00\x12\x16\n\x12SINK_CHILDREN_ENDS\x10\x01\x12\x15\n\x11SINK_CHILDREN_ALL\x10\x02\x12\x16\n\x12SINK_CHILDREN_NONE\x10\x03\x32_\n\x0c\x45ventService\x12O\n\nListEvents\x12\x1f.batchyard.v1.ListEventsRequest\x1a .batchyard.v1.ListEventsResponse2\x9f\x03\n\x0bSinkService\x12O\n\nCreateSink\x12\x1f.batchyard.v1.CreateSinkRequest\x1a .batchyard.v1.CreateSinkResponse\x12L\n\tListSinks\x12\x1e.batchyard.v1.ListSinksRequest\x1a\x1f.batchyard.v1.ListSinksResponse\x12O\n\nUpdateSink\x12\x1f.batchyard.v1.UpdateSinkRequest\x1a .batchyard.v1.UpdateSinkResponse\x12O\n\nDeleteSink\x12\x1f.batchyard.v1.DeleteSinkRequest\x1a .batchyard.v1.DeleteSinkResponse\x12O\n\nPullEvents\x12\x1f.batchyard.v1.PullEventsRequest\x1a .batchyard.v1.PullEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x61tchyard/v1/event.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1a\x62\x61tchyard/v1/attempt.proto\x1a\x16\x62\x61tchyard/v1/job.proto\"\xa9\x03\n\x05\x45vent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12&\n\x07subject\x18\x03 \x01(\x0e\x32\x15.batchyard.v1.Subject\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x10\n\x08\x63hildren\x18\x05 \x01(\x05\x12\x0f\n\x07host_id\x18\x06 \x01(\t\x12\x11\n\thost_name\x18\x07 \x01(\t\x12\r\n\x05queue\x18\x08 \x01(\t\x12.\n\x0eprevious_state\x18\t \x01(\x0e\x32\x16.batchyard.v1.JobState\x12%\n\x05state\x18\n \x01(\x0e\x32\x16.batchyard.v1.JobState\x12\x0c\n\x04what\x18\x0b \x01(\t\x12\x0c\n\x04text\x18\x0c \x01(\t\x12\x0f\n\x07\x61ttempt\x18\r \x01(\x05\x12)\n\tend_cause\x18\x0e \x01(\x0e\x32\x16.batchyard.v1.EndCause\x12\x16\n\texit_code\x18\x0f \x01(\x05H\x00\x88\x01\x01\x12\x11\n\tby_job_id\x18\x10 \x01(\t\x12\r\n\x05words\x18\x11 \x01(\t\x12\r\n\x05\x65poch\x18\x12 \x01(\x03\x42\x0c\n\n_exit_code\"r\n\x11ListEventsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08since_ms\x18\x03 \x01(\x03\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x0f\n\x07wait_ms\x18\x06 \x01(\x05\"]\n\x12ListEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.batchyard.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x12\n\nis_partial\x18\x03 \x01(\x08*j\n\x07Subject\x12\x17\n\x13SUBJECT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSUBJECT_JOB\x10\x01\x12\x10\n\x0cSUBJECT_HOST\x10\x02\x12\x11\n\rSUBJECT_QUEUE\x10\x03\x12\x10\n\x0cSUBJECT_YARD\x10\x04\x32_\n\x0c\x45ventService\x12O\n\nListEvents\x12\x1f.batchyard.v1.ListEventsRequest\x1a .batchyard.v1.ListEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'batchyard.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBJECT']._serialized_start=1904
-  _globals['_SUBJECT']._serialized_end=2010
-  _globals['_SINKCHILDREN']._serialized_start=2012
-  _globals['_SINKCHILDREN']._serialized_end=2128
+  _globals['_SUBJECT']._serialized_start=733
+  _globals['_SUBJECT']._serialized_end=839
   _globals['_EVENT']._serialized_start=95
   _globals['_EVENT']._serialized_end=520
   _globals['_LISTEVENTSREQUEST']._serialized_start=522
   _globals['_LISTEVENTSREQUEST']._serialized_end=636
   _globals['_LISTEVENTSRESPONSE']._serialized_start=638
   _globals['_LISTEVENTSRESPONSE']._serialized_end=731
-  _globals['_SINK']._serialized_start=734
-  _globals['_SINK']._serialized_end=1068
-  _globals['_CREATESINKREQUEST']._serialized_start=1071
-  _globals['_CREATESINKREQUEST']._serialized_end=1273
-  _globals['_CREATESINKRESPONSE']._serialized_start=1275
-  _globals['_CREATESINKRESPONSE']._serialized_end=1345
-  _globals['_LISTSINKSREQUEST']._serialized_start=1347
-  _globals['_LISTSINKSREQUEST']._serialized_end=1365
-  _globals['_LISTSINKSRESPONSE']._serialized_start=1367
-  _globals['_LISTSINKSRESPONSE']._serialized_end=1421
-  _globals['_UPDATESINKREQUEST']._serialized_start=1423
-  _globals['_UPDATESINKREQUEST']._serialized_end=1477
-  _globals['_UPDATESINKRESPONSE']._serialized_start=1479
-  _globals['_UPDATESINKRESPONSE']._serialized_end=1533
-  _globals['_DELETESINKREQUEST']._serialized_start=1535
-  _globals['_DELETESINKREQUEST']._serialized_end=1568
-  _globals['_DELETESINKRESPONSE']._serialized_start=1570
-  _globals['_DELETESINKRESPONSE']._serialized_end=1590
-  _globals['_PULLEVENTSREQUEST']._serialized_start=1593
-  _globals['_PULLEVENTSREQUEST']._serialized_end=1739
-  _globals['_PULLEVENTSRESPONSE']._serialized_start=1742
-  _globals['_PULLEVENTSRESPONSE']._serialized_end=1902
-  _globals['_EVENTSERVICE']._serialized_start=2130
-  _globals['_EVENTSERVICE']._serialized_end=2225
-  _globals['_SINKSERVICE']._serialized_start=2228
-  _globals['_SINKSERVICE']._serialized_end=2643
+  _globals['_EVENTSERVICE']._serialized_start=841
+  _globals['_EVENTSERVICE']._serialized_end=936
 # @@protoc_insertion_point(module_scope)

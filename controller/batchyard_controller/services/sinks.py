@@ -19,9 +19,9 @@ from typing import Any
 
 from batchyard.errors import FailedPreconditionError, Reason, Violation
 from batchyard.states import JobState
-from batchyard.v1 import event_pb2 as pb
-from batchyard.v1 import event_pb2_grpc as rpc
-from batchyard.v1 import job_pb2
+from batchyard.v1 import event_pb2, job_pb2
+from batchyard.v1 import sink_pb2 as pb
+from batchyard.v1 import sink_pb2_grpc as rpc
 from batchyard_controller.convert.events import event_message
 from batchyard_controller.convert.jobs import job_state_number
 from batchyard_controller.core import limits
@@ -176,10 +176,10 @@ class Sinks(rpc.SinkServiceServicer):
         )
 
 
-def _look(world: World, sink: Sink, trail: Trail, place: Place, limit: int) -> tuple[list[pb.Event], Place]:
+def _look(world: World, sink: Sink, trail: Trail, place: Place, limit: int) -> tuple[list[event_pb2.Event], Place]:
     """Return about *limit* events that a sink wants, and up to where was looked."""
     part = trail.look(place, limit)
-    events: list[pb.Event] = []
+    events: list[event_pb2.Event] = []
     for at, told in part.told:
         if sinks.wants(world, sink, told):
             if len(events) >= limit:

@@ -18,8 +18,8 @@ import structlog
 from batchyard.arns import Account
 from batchyard.client import AsyncClient
 from batchyard.errors import BatchyardError, NotFoundError, Reason
-from batchyard.v1 import event_pb2 as pb
 from batchyard.v1 import job_pb2
+from batchyard.v1 import sink_pb2 as pb
 from batchyard_gateway.batch.names import Names
 
 from .aws import AwsReceiver

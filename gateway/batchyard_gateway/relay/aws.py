@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from batchyard.v1 import event_pb2 as pb
+from batchyard.v1 import sink_pb2 as pb
 from batchyard_gateway.services import Members
 
 from .bodies import Body

@@ -164,14 +164,14 @@ def advance_sink(
     sink = find_sink(world, name)
     place = max(sink.place, delivered or sink.place)
     is_far = place[0] != sink.epoch or place[1] - sink.number >= PROGRESS_KEPT
-    if not (count or error or is_gone or sink.error) and not is_far:
-        return None, sink
+    if not (count or error or is_gone or is_far):
+        return None, sink  # it only says that it is there
     sink = replace(
         sink,
         epoch=place[0],
         number=place[1],
         delivered=sink.delivered + count,
-        error=printable(error, limits.REASON_LENGTH_MAX),
+        error="" if count and not error else printable(error, limits.REASON_LENGTH_MAX) or sink.error,
         error_at_ms=now.wall_ms if error else sink.error_at_ms,
         is_disabled=sink.is_disabled or is_gone,
     )
