@@ -23,7 +23,7 @@ from batchyard.ids import AttemptId, HostId, uuid7
 from batchyard.runtimes import DOCKER, FAKE, PROCESS
 from batchyard_agent import clock
 from batchyard_agent.books import SWEEP_S, Books
-from batchyard_agent.config import AUTOMATIC, Config, keeper_dir, secrets_dir
+from batchyard_agent.config import AUTOMATIC, Config, keeper_dir, mounts_dir, secrets_dir
 from batchyard_agent.convert import spec_from
 from batchyard_agent.core.attempts import Table
 from batchyard_agent.core.events import HostReclaimed, Recovered, RuntimeOpened
@@ -301,7 +301,7 @@ class Agent:
                 sandbox=config.sandbox,
                 node_network=config.node_network,
                 allowed=config.allowed,
-                mounts=HeldMounts(config.state_dir / "mounts"),
+                mounts=HeldMounts(mounts_dir(config.state_dir)),
                 networks=QueueNetworks(
                     self._table.meta.host_id,
                     controller=config.controller,

@@ -111,6 +111,8 @@ def play(
                 if time.monotonic() - told > 30:
                     told = time.monotonic()
                     print(f"{folder.name}: {len(nemesis.struck)} faults, {_seen(yard)}", file=sys.stderr, flush=True)
+            if not _over.is_set():
+                nemesis.outlast()
         finally:
             nemesis.mend()
         (folder / "stop").touch()

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from .yard import FENCE_S, LEASE_TTL_S, SMALL, Controller, Host, Yard
+from .yard import FENCE_S, LEASE_TTL_S, SMALL, Controller, Host, Yard, unmount_below
 
 WEIGHTS = {
     "kill leader": 10,
@@ -265,6 +265,7 @@ class Kinds:
 
         def wipe() -> None:
             host.agent.kill()
+            unmount_below(host.state)  # what of others' folders is mounted there for containers is theirs
             for path in host.state.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 

@@ -55,6 +55,12 @@ class Nemesis:
             time.sleep(min(0.1, max(0.01, at - now)))
             self._mend_until(time.monotonic())
 
+    def outlast(self) -> None:
+        """Let those that last go on to their ends."""
+        while self._lasting:
+            time.sleep(0.1)
+            self._mend_until(time.monotonic())
+
     def mend(self) -> None:
         """Mend everything."""
         self._mend_until(float("inf"))

@@ -190,7 +190,7 @@ class Yard:
             program.sweep()
         for host in self.hosts.values():
             sweep_attempts(host.state)
-        subprocess.run(["umount", "--lazy", str(self.hosts[SMALL].state)], check=False, capture_output=True)
+        unmount_below(self.folder)
 
     def remove(self) -> None:
         """Leave nothing on the disk."""
@@ -209,6 +209,13 @@ class Yard:
         state = self.hosts[SMALL].state
         state.mkdir(mode=0o700)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=0700", "tmpfs", str(state)], check=True)
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount what is mounted below a folder, deepest first."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in sorted((mount for mount in mounts if mount.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], check=True)
 
 
 @contextlib.contextmanager
