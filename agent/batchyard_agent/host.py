@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 import batchyard_agent
-from batchyard.features import FEATURES, SECURED_CONTAINERS, SECURED_PROCESSES, SHARED_PROCESSES
+from batchyard.features import ENTRIES, FEATURES, SECURED_CONTAINERS, SECURED_PROCESSES, SHARED_PROCESSES
 from batchyard.resources import GPU_WHOLE
 from batchyard.runtimes import DOCKER, PROCESS
 from batchyard.v1 import host_pb2, resources_pb2
@@ -219,7 +219,7 @@ def keeps_levels(runtime: Runtime) -> bool:
 
 
 def _features(runtime: Runtime | None, containers: Isolation) -> tuple[str, ...]:
-    features = [*FEATURES]
+    features = [*FEATURES, ENTRIES]
     if isinstance(runtime, ProcessRuntime):
         features.append(SECURED_PROCESSES if runtime.is_isolated else SHARED_PROCESSES)
     if containers.is_fenced:

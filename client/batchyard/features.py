@@ -25,5 +25,8 @@ SECURED_CONTAINERS = "secured-containers"
 SECURED_PROCESSES = "secured-processes"
 """Plain processes can be kept to a security level. Not of the agent's version: they have to be another user's, and apart."""
 
+ENTRIES = "entries"
+"""Commands can be run in attempts that run. Not of nodes of a cluster."""
+
 FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS)
 """All that agents of this version have, on whatever host."""

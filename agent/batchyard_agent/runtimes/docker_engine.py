@@ -15,6 +15,7 @@ below, so that callers tell "the engine said no" from "the engine did not answer
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Callable, Container, Iterator
@@ -43,6 +44,7 @@ from batchyard_agent.runtimes.docker_facts import (
     time_ms,
 )
 from batchyard_agent.runtimes.docker_spec import HOST_LABEL
+from batchyard_agent.runtimes.protocol import Wanted, Window
 
 OPEN_TIMEOUT_S = 3
 PING_TIMEOUT_S = 5
@@ -192,6 +194,40 @@ class Engine:
         self._launches = docker.APIClient(
             **where, version=probe.api_version, timeout=LAUNCH_TIMEOUT_S, num_pools=_POOLS
         )
+
+    def enter(self, container: str, wanted: Wanted) -> tuple[str, socket.socket]:
+        """
+        Run a command in a container that runs, as the user and with the rights that it has itself.
+
+        Returns:
+            The engine's id of it, and a socket that leads to it.
+
+        Raises:
+            ConflictError: the container does not run.
+        """
+        with _translated():
+            made = self._calls.exec_create(
+                container,
+                list(wanted.command),
+                stdin=wanted.stdin,
+                tty=wanted.terminal,
+                environment={"TERM": wanted.terminal_type} if wanted.terminal else None,
+            )
+            entry = str(made["Id"])
+            found: Any = self._calls.exec_start(entry, tty=wanted.terminal, socket=True)
+        own = getattr(found, "_sock", found)  # of a file that the SDK puts over it
+        return entry, socket.socket(fileno=os.dup(own.fileno()))
+
+    def resize_entry(self, entry: str, window: Window) -> None:
+        """Let a command's terminal have another size."""
+        with _translated():
+            self._calls.exec_resize(entry, height=window.rows, width=window.columns)
+
+    def entry_end(self, entry: str) -> tuple[int, bool] | None:
+        """Return the exit code of a command that has ended, and whether it ever ran; None: it has not ended."""
+        with _read():
+            found = self._calls.exec_inspect(entry)
+        return None if found["ExitCode"] is None else (int(found["ExitCode"]), bool(found["Pid"]))
 
     def ping(self) -> None:
         """
