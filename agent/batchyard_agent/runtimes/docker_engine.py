@@ -15,7 +15,7 @@ below, so that callers tell "the engine said no" from "the engine did not answer
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 import socket
 import struct
 from collections.abc import Callable, Container, Iterator
@@ -189,21 +189,23 @@ class Engine:
             bounds_disk=bounds_disk(info, Path("/proc/self/mounts").read_text()),
             shares_mounts=_shares_mounts(socket_path(address)),
         )
+        self._socket = socket_path(address)
         self._calls = docker.APIClient(**where, version=probe.api_version, timeout=CALL_TIMEOUT_S, num_pools=_POOLS)
         self._digests: dict[str, str] = {}
         self._launches = docker.APIClient(
             **where, version=probe.api_version, timeout=LAUNCH_TIMEOUT_S, num_pools=_POOLS
         )
 
-    def enter(self, container: str, wanted: Wanted) -> tuple[str, socket.socket]:
+    def enter(self, container: str, wanted: Wanted) -> tuple[str, socket.socket, bytes]:
         """
         Run a command in a container that runs, as the user and with the rights that it has itself.
 
         Returns:
-            The engine's id of it, and a socket that leads to it.
+            The engine's id of it, a socket that leads to it, and what came from there already.
 
         Raises:
             ConflictError: the container does not run.
+            EngineError: the engine is not reached by a unix socket.
         """
         with _translated():
             made = self._calls.exec_create(
@@ -214,9 +216,36 @@ class Engine:
                 environment={"TERM": wanted.terminal_type} if wanted.terminal else None,
             )
             entry = str(made["Id"])
-            found: Any = self._calls.exec_start(entry, tty=wanted.terminal, socket=True)
-        own = getattr(found, "_sock", found)  # of a file that the SDK puts over it
-        return entry, socket.socket(fileno=os.dup(own.fileno()))
+        with _translated():
+            connection, begun = self._hijack(f"exec/{entry}/start", {"Detach": False, "Tty": wanted.terminal})
+        return entry, connection, begun
+
+    def _hijack(self, path: str, body: dict[str, Any]) -> tuple[socket.socket, bytes]:
+        """
+        Make a call whose connection is a stream both ways from then on.
+
+        Not through the SDK, which loses what comes together with the answer's head.
+        """
+        if not self._socket:
+            raise EngineError("commands in containers take an engine that is reached by a unix socket")
+        data = json.dumps(body).encode()
+        head = (
+            f"POST /v{self._calls.api_version}/{path} HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(data)}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        )
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(LAUNCH_TIMEOUT_S)
+            connection.connect(self._socket)
+            connection.sendall(head.encode() + data)
+            status, begun = _read_head(connection)
+        except BaseException:
+            connection.close()
+            raise
+        if status in (101, 200):
+            return connection, begun
+        connection.close()
+        raise _refusal(status, begun.decode(errors="replace").strip())
 
     def resize_entry(self, entry: str, window: Window) -> None:
         """Let a command's terminal have another size."""
@@ -393,6 +422,18 @@ class Engine:
                 with contextlib.closing(response):
                     raise _refusal(response.status_code, response.text)
         return response
+
+
+def _read_head(connection: socket.socket) -> tuple[int, bytes]:
+    """Return the status of an answer of HTTP, and what came behind its head."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        more = connection.recv(_READ_BYTES)
+        if not more:
+            raise ConnectionResetError("the engine hung up")
+        answer += more
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    return int(head.split(None, 2)[1]), rest
 
 
 def _refusal(status: int, message: str) -> EngineError:

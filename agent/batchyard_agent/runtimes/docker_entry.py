@@ -30,12 +30,15 @@ _CODE_PAUSE_S = 0.02
 class ContainerEntry:
     """One command. ``enter`` makes it."""
 
-    def __init__(self, engine: Engine, calls: Calls, entry: str, connection: socket.socket, wanted: Wanted) -> None:
+    def __init__(
+        self, engine: Engine, calls: Calls, entry: str, connection: socket.socket, came: bytes, wanted: Wanted
+    ) -> None:
         self._engine = engine
         self._calls = calls
         self._entry = entry
         self._stream = Descriptor(connection.detach())
         self._wanted = wanted
+        self._came = came
         self._begun = b""
         """The first that it wrote: why it could not be started the engine says there."""
 
@@ -52,30 +55,34 @@ class ContainerEntry:
             EngineSilentError: the engine does not answer.
         """
         try:
-            entry, connection = await calls.once(engine.enter, container, wanted)
+            entry, connection, came = await calls.once(engine.enter, container, wanted)
         except EngineError as error:
             code = exit_code_of_start_failure(error.message)
             if code is None:
                 raise EntryRefusedError(error.message) from error
             return EntryEnd(exit_code=code, error=error.message)
-        made = cls(engine, calls, entry, connection, wanted)
+        made = cls(engine, calls, entry, connection, came, wanted)
         await made.resize(wanted.window)
         return made
 
     async def pour(self, take: Take) -> EntryEnd:
         """See ``Entry``."""
         if self._wanted.terminal:
-            while data := await self._stream.read():
+            while data := await self._read():
                 self._begun = self._begun or data[:_BEGUN_BYTES]
                 await take(data, False)
         else:
             await self._pour_apart(take)
         return await self._end()
 
+    async def _read(self) -> bytes:
+        came, self._came = self._came, b""
+        return came or await self._stream.read()
+
     async def _pour_apart(self, take: Take) -> None:
         """Hand on output whose pieces say which stream they are of."""
         held = b""
-        while data := await self._stream.read():
+        while data := await self._read():
             held += data
             while len(held) >= _HEAD.size:
                 stream, size = _HEAD.unpack_from(held)
