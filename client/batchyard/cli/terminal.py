@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -29,9 +28,12 @@ _READ_BYTES = 32 * 1024
 
 
 def size() -> tuple[int, int]:
-    """Return this terminal's rows and columns."""
-    columns, rows = shutil.get_terminal_size()
-    return rows, columns
+    """Return this terminal's rows and columns; zeros where there is none."""
+    for stream in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            columns, rows = os.get_terminal_size(stream)
+            return rows, columns
+    return 0, 0
 
 
 def kind() -> str:
