@@ -17,6 +17,7 @@ from typing import Self
 from batchyard import arguments, settings
 from batchyard.access_calls import AccessCalls
 from batchyard.connection import Connection
+from batchyard.entry_calls import EntryCalls
 from batchyard.errors import WorldError
 from batchyard.event_calls import EventCalls
 from batchyard.job_calls import JobCalls
@@ -39,6 +40,7 @@ ACTING_MAX = 1_000
 
 class AsyncClient(
     JobCalls,
+    EntryCalls,
     JobLists,
     SubmitCalls,
     YardCalls,

@@ -37,5 +37,8 @@ ATTEMPT_FENCES = "attempt-fences"
 TELLS_ALL = "tells-all"
 """After a restore of the store it tells of ended attempts, too, and says when it has told all."""
 
+ENTRIES = "entries"
+"""Commands can be run in attempts that run. Not of nodes of a cluster."""
+
 FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS, CONTAINER_STDIN, ATTEMPT_FENCES, TELLS_ALL)
 """All that agents of this version have, on whatever host."""

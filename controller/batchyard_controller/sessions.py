@@ -9,7 +9,7 @@ with all that the agent keeps, and the reactor mends the difference.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from itertools import count
 from typing import Any, assert_never
 
@@ -48,6 +48,7 @@ from batchyard_controller.core.jobs.resolution import propagated_tags, with_valu
 from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.hosts import told_fence
+from batchyard_controller.core.model.secrets import StoredSecret
 from batchyard_controller.core.model.settings import Platform
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, printable, refuse
@@ -56,10 +57,12 @@ from batchyard_controller.core.requests.hosts import check_newcomer
 from batchyard_controller.core.requests.secrecy import secrets_of
 from batchyard_controller.core.world.world import World
 
+from .clock import read_boot_ms
 from .convert.hosts import host_facts, host_usage, reports, reserved
 from .doors import Peer, PeerKind
 from .driver import Driver
 from .leadership import Leadership
+from .meetings import Meetings
 from .vault import Vault
 
 STOP_GRACE_S = 30
@@ -160,6 +163,7 @@ class Sessions:
         self._sessions: dict[HostId, _Session] = {}
         self._usage: dict[HostId, host_pb2.HostUsage] = {}
         self._epoch = 0
+        self.meetings = Meetings(read_boot_ms)
 
     def open_term(self, epoch: int) -> Sessions:
         """Begin a term; agents connect from now on."""
@@ -168,6 +172,7 @@ class Sessions:
 
     def close(self) -> None:
         """End the term: agents have to say again what they keep."""
+        self.meetings.end_all()
         for session in self._sessions.values():
             session.end()
         self._sessions.clear()
@@ -386,6 +391,26 @@ class Sessions:
             text = f"log of {attempt_id}: {printable(piece.error, limits.HOST_TEXT_LENGTH_MAX)}"
             raise NotFoundError(text, reason=Reason.LOG_NOT_FOUND, metadata={"attempt_id": attempt_id})
         return piece
+
+    def ask_entry(self, host_id: str, host_name: str, entry: pb.OpenEntry, secrets: Mapping[str, StoredSecret]) -> None:
+        """
+        Ask a host to run a command in an attempt, over a stream that it opens.
+
+        Args:
+            host_id: The host.
+            host_name: Its name.
+            entry: What is to be run; it is sent with *secrets* opened.
+            secrets: By the variable.
+
+        Raises:
+            UnavailableError: the host is not connected.
+        """
+        session = self._sessions.get(HostId(host_id))
+        if session is None:
+            raise _disconnected(host_id, f"host {host_name} is not connected; nothing can be run there now")
+        for name, secret in secrets.items():
+            entry.secrets[name] = self._vault.open("secret", secret.name, secret.sealed)
+        session.send(entry=entry)
 
 
 def _expired() -> UnauthenticatedError:

@@ -13,6 +13,7 @@ from batchyard.v1 import access_pb2 as access
 from batchyard.v1 import agent_pb2 as agent
 from batchyard.v1 import compute_environment_pb2 as ce
 from batchyard.v1 import consumable_resource_pb2 as cr
+from batchyard.v1 import entry_pb2 as entry
 from batchyard.v1 import event_pb2 as event
 from batchyard.v1 import host_pb2 as host
 from batchyard.v1 import job_definition_pb2 as jd
@@ -501,6 +502,40 @@ def _consumables() -> Iterator[Case]:
             yield f"definition that asks for {what}", "RegisterJobDefinition", definition("d", consumables=given)
 
 
+def _entries(waiting: str, array: str) -> Iterator[Case]:
+    def entering(job_id: str, *command: str, container: str = "", **fields: Any) -> job.EnterJobRequest:
+        wanted = entry.EntryCommand(command=command, **fields)
+        return job.EnterJobRequest(open=job.EnterJobOpening(job_id=job_id, container=container, command=wanted))
+
+    rpc = "EnterJob"
+    yield "entry of nothing", rpc, job.EnterJobRequest()
+    yield "entry that begins with data", rpc, job.EnterJobRequest(input=entry.EntryInput(data=b"x"))
+    yield "entry into no job", rpc, entering("", "id")
+    yield "entry into nobody", rpc, entering(NOBODY, "id")
+    yield "entry without a command", rpc, entering(waiting)
+    yield "entry of a command without a name", rpc, entering(waiting, "", "a")
+    yield "entry of a command of 65,537 bytes", rpc, entering(waiting, "a" * 65_536)
+    yield "entry of a command with a NUL", rpc, entering(waiting, "a", "b\0")
+    yield "entry into a job that waits", rpc, entering(waiting, "id")
+    yield "entry into an array", rpc, entering(array, "id")
+    yield "entry into an unknown container", rpc, entering(waiting, "id", container="nobody")
+    size = entry.WindowSize(rows=-1, columns=10_001)
+    yield "entry with a window of no size", rpc, entering(waiting, "id", terminal=True, size=size)
+    both = job.EnterJobOpening(job_id=waiting, attach=True, command=entry.EntryCommand(command=["id"]))
+    yield "attachment with a command", rpc, job.EnterJobRequest(open=both)
+    yield (
+        "attachment to a job that waits",
+        rpc,
+        job.EnterJobRequest(open=job.EnterJobOpening(job_id=waiting, attach=True)),
+    )
+    for what, grace_s in {"4 s": 4, "more than a day": 86_401, "less than nothing": -1}.items():
+        away = container(terminal_grace_s=grace_s)
+        yield f"job with a terminal that ends after {what}", "SubmitJob", submission(container=away)
+    reading = container(terminal_grace_s=60, stdin=b"x")
+    yield "job with a terminal and something to read", "SubmitJob", submission(container=reading)
+    yield "entry with a long terminal type", rpc, entering(waiting, "id", terminal=True, terminal_type="t" * 65)
+
+
 def _shares(waiting: str, array: str) -> Iterator[Case]:
     yield "job without a share in a queue with a policy", "SubmitJob", submission(queue="shared")
     update = job.UpdateJobRequest
@@ -875,6 +910,7 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "log of -1 lines", "ReadLogs", job.ReadLogsRequest(job_id=waiting, tail_lines=-1)
     yield "log of attempt -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=-1)
     yield "log of attempt 5", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=5)
+    yield from _entries(waiting, array)
     rpc = "ListJobs"
     yield "list of jobs of a queue and an array", rpc, job.ListJobsRequest(queues=["default"], array_job_id=array)
     for field, value in FILTERS.items():

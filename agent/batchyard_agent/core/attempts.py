@@ -119,7 +119,7 @@ class Attempt:
         launched: A runtime may hold traces of it, so it must be told to let go.
         started_at_ms: Wall clock; 0 until it ran.
         stopped_at_ms: Wall clock; 0 until ENDED.
-        exit_code: None when there is none to tell.
+        exit_code: None when there is none to tell; of what ran at a terminal, once it is being stopped for that.
         cause: Set exactly when the phase is ENDED or DONE.
         timeout_at_ms: When its time is up (boottime); None without a limit.
         done_at_ms: When it was acknowledged (boottime, of whichever boot); 0 until DONE.

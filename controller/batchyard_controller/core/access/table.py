@@ -40,7 +40,7 @@ class Row:
     Attributes:
         kind: None: the request says it.
         queue: The field that names a queue; empty: it is of none.
-        named: The field that names the thing, for the audit, by its path; empty: none does.
+        named: The field that names the thing, for the audit, by its path; several with blanks; empty: none does.
     """
 
     verb: Verb
@@ -95,6 +95,7 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "TerminateJob": _row(Verb.CHANGE, Kind.JOB, Place.WORLD, "job_id"),
         "WatchJobs": _row(Verb.READ, Kind.JOB, Place.FILTER),
         "ReadLogs": _row(Verb.READ_LOG, Kind.JOB, Place.WORLD, "job_id"),
+        "EnterJob": _row(Verb.ENTER, Kind.JOB, Place.WORLD, "open.job_id open.container open.command.command"),
         "ExplainJob": _row(Verb.READ, Kind.JOB, Place.WORLD, "job_id"),
     },
     "JobQueueService": {
@@ -188,6 +189,7 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
     },
     "AgentService": {
         "Connect": _row(Verb.USE, Kind.SESSION, Place.DOOR, "hello.host_id"),
+        "CarryEntry": _row(Verb.USE, Kind.SESSION, Place.DOOR),
         "RenewCertificate": _row(Verb.USE, Kind.SESSION, Place.DOOR),
     },
 }
