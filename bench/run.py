@@ -53,6 +53,7 @@ PROGRAMS = {
     "hyperqueue": "hyperqueue_jobs",
     "console": "console",
     "lists": "lists",
+    "functions": "functions",
     "secured": "secured",
 }
 ON_REQUEST = {"hyperqueue", "process-memory"}
