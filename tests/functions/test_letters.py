@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import venv
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from pathlib import Path
 
+import docker
 import pytest
+from tests.clients.image import make_image
 from tests.e2e.programs import until
+from tests.e2e.yard import Yard
 from tests.functions.deeds import OwnError, add, die, fail, wait_for
 
 from batchyard import Client, Executor, JobError
@@ -62,6 +68,35 @@ def test_what_is_too_large_says_that_a_folder_would_do(pool: Executor) -> None:
     assert isinstance(error, ValueError)
     assert "bytes of the log, and may take 1048576: give the executor a folder" in str(error)
     assert len(pool.submit(bytes, 1 << 24).result()) == 1 << 24, "zeros are packed"
+
+
+@dataclass(frozen=True)
+class BarePython:
+    """An environment with nothing in it."""
+
+    home: Path
+
+    @property
+    def bin(self) -> Path:
+        return self.home / "bin"
+
+
+@pytest.mark.docker
+def test_a_container_needs_python_and_shares_nothing(tmp_path: Path) -> None:
+    bare = BarePython(tmp_path / "bare")
+    venv.create(bare.home, with_pip=False, symlinks=True)
+    engine = str(docker.utils.kwargs_from_env().get("base_url", "unix:///var/run/docker.sock"))
+    image = make_image(bare, {}, engine, "batchyard-tests-python")
+    yard = Yard(tmp_path / "yard")
+    try:
+        yard.start("a", cpus=1, runtimes="docker")
+        offset = 2
+        with yard.client() as client, Executor(client=client, image=image, python="python", memory="256M") as pool:
+            assert pool.submit(lambda number: number + offset, pool.submit(int, 3.5)).result() == 5
+    finally:
+        yard.sweep()
+        with contextlib.closing(docker.APIClient(base_url=engine)) as api:
+            api.remove_image(image, force=True)
 
 
 def test_a_job_that_dies_says_so(pool: Executor) -> None:
