@@ -54,6 +54,7 @@ PROGRAMS = {
     "control": "control_plane",
     "console": "console",
     "lists": "lists",
+    "functions": "functions",
     "secured": "secured",
     "sinks": "sinks",
 }

@@ -262,7 +262,7 @@ _TEMPLATE: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "timeout_s": (
         "--timeout",
-        {"type": whole_span, "default": "0", "metavar": "TIME", "help": "How long a try may run: 90s, 15m, 2h, 1d."},
+        {"type": whole_span, "default": "0", "metavar": "TIME", "help": "How long a try may run: 90s, 15m, 1h30m, 1d."},
     ),
     "fence_s": (
         "--fence",
