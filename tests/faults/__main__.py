@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
-from .faults import LONG, WEIGHTS
+from .faults import SHORT
 from .image import ensure_image
 from .judge import Verdict, judge
 from .nemesis import Nemesis
@@ -49,7 +49,7 @@ def main() -> int:
         signal.signal(number, lambda *_: _over.set())
     kinds = tuple(filter(None, given.only.split(",")))
     if given.short:
-        kinds = tuple(kind for kind in WEIGHTS if kind not in LONG)
+        kinds = SHORT
     folder = given.folder or Path(tempfile.mkdtemp(prefix="batchyard-faults-"))
     began = time.monotonic()
     with ThreadPoolExecutor(given.yards) as workers:

@@ -53,6 +53,7 @@ WEIGHTS = {
 """Kinds, and how often each is drawn beside the others."""
 LONG = ("stop agent past fence", "cut host past fence", "wipe state", "host dies")
 """Kinds after which it takes a minute or more until all that ran there is tried again."""
+SHORT = tuple(kind for kind in WEIGHTS if kind not in LONG)
 LONG_S = (FENCE_S + 5.0, FENCE_S + 20.0)
 CHUNK = 1 << 20
 

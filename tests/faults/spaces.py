@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import threading
 import uuid
@@ -27,6 +28,8 @@ from tests.e2e.machines import ip
 
 T = TypeVar("T")
 
+_IPTABLES = shutil.which("iptables-legacy") or "iptables"
+"""Kernels of small virtual machines lack nftables."""
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -130,7 +133,7 @@ class Space:
         return found[0]
 
     def _iptables(self, *arguments: str) -> None:
-        subprocess.run([*self.prefix, "iptables-legacy", "--wait", *arguments], check=True)
+        subprocess.run([*self.prefix, _IPTABLES, "--wait", *arguments], check=True)
 
 
 def _enter(name: str) -> None:
