@@ -27,8 +27,11 @@ class Store(MemoryStore):
             raise StoreError("it is away")
         return await super().campaign(candidate)
 
-    def follow(self) -> AsyncIterator[News] | None:  # type: ignore[override]  # as of a store that cannot be followed
-        return None if self.is_away else super().follow()
+    async def follow(self) -> AsyncIterator[News]:
+        if self.is_away:
+            raise StoreError("it is away")
+        async for news in super().follow():
+            yield news
 
     def go(self) -> None:
         """Be away, so that the lease is lost."""
