@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.yard import Yard
+from tests.core.yard import Yard, container
 
 from batchyard.ids import HostId, JobId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.commands import Happening, PublishMove, PublishNotice, Subject, Why
+from batchyard_controller.core.events import SinkChanged, Ticked
 from batchyard_controller.core.model.endings import Trigger
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.placement.refusals import Block
 from batchyard_controller.core.views.happenings import move_text, notice_text
 from batchyard_controller.store.memory import MemoryStore
 from batchyard_controller.store.moves import LOST_KEY, PREFIX, join, told_by
@@ -152,6 +155,26 @@ async def test_only_what_names_it_is_looked_at():
     part = trail.look((0, 0), 10, b"abc")
     assert [place for place, _ in part.told] == [(1, 1), (1, 3)]
     assert part.end == trail.end
+
+
+def test_a_blocked_queue_is_told_once_where_somebody_is_told(yard: Yard):
+    yard.submit(container=container(cpu=64_000))
+    yard.plan()
+
+    def tick(later_ms: int) -> None:
+        yard.now = Instant(wall_ms=yard.now.wall_ms + later_ms, boot_ms=yard.now.boot_ms + later_ms)
+        yard.apply(Ticked())
+
+    yard.notices.clear()
+    tick(0)
+    tick(70_000)
+    assert not [n for n in yard.notices if n.subject is Subject.QUEUE], "there is no sink"
+    yard.apply(SinkChanged(sink=Sink(name="s", url="file:s")))
+    for later_ms in (0, 59_999, 1, 60_000):
+        tick(later_ms)
+    (notice,) = [n for n in yard.notices if n.subject is Subject.QUEUE]
+    assert (notice.id, notice.what, notice.words) == ("q", Happening.BLOCKED, Block.BEYOND_HOSTS)
+    assert notice_text(notice).endswith("attached to the job queue.")
 
 
 def test_moves_say_why(yard: Yard):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from batchyard.v1 import attempt_pb2
 from batchyard.v1 import event_pb2 as pb
 from batchyard_controller.core.commands import Published, PublishMove, Subject
-from batchyard_controller.core.views.happenings import move_text, moved_id, notice_text
+from batchyard_controller.core.views.happenings import move_text, moved_id, notice_text, notice_words
 from batchyard_controller.core.views.words import host_name
 from batchyard_controller.core.world.world import World
 
@@ -32,7 +32,7 @@ def event_message(world: World, told: Published, epoch: int, cursor: str) -> pb.
             what=told.what,
             text=notice_text(told),
             by_job_id=told.by,
-            words=told.words,
+            words=notice_words(told),
             epoch=epoch,
         )
     why, job = told.why, world.jobs.get(told.job_id)

@@ -16,9 +16,10 @@ from batchyard_controller.core.commands import Happening, Published, PublishMove
 from batchyard_controller.core.jobs.lifecycle import BECAUSE
 from batchyard_controller.core.model.endings import Trigger
 from batchyard_controller.core.model.jobs import JobKind
+from batchyard_controller.core.placement.refusals import Block
 from batchyard_controller.core.world.world import World
 
-from .words import host_name
+from .words import blocked, host_name
 
 _HAPPENED = {
     Happening.JOINED: "its agent connected",
@@ -59,7 +60,13 @@ def move_text(world: World, move: PublishMove) -> str:
 def notice_text(notice: PublishNotice) -> str:
     """Say what happened to a host, a queue or the yard."""
     about = f"job {notice.by}" if notice.by else ""
-    return "; ".join(part for part in (_HAPPENED[notice.what], about, notice.words) if part)
+    return "; ".join(part for part in (_HAPPENED[notice.what], about, notice_words(notice)) if part)
+
+
+def notice_words(notice: PublishNotice) -> str:
+    """Return what more is known of it; of a blocked queue AWS's text, as its code alone is kept."""
+    is_code = notice.what is Happening.BLOCKED and notice.words in set(Block)
+    return blocked(Block(notice.words)) if is_code else notice.words
 
 
 def moved_id(world: World, move: PublishMove) -> JobId:
