@@ -24,7 +24,7 @@ from .store.protocol import Put, Store, StoreError
 from .store.sqlite import is_led
 
 _LED = "{}: a controller leads; stop all controllers of this store first"
-LEADER_WAIT_S = 15.0
+LEADER_WAIT_S = 30.0
 """A leader that the backup of an etcd remembers leads until its lease has run out, once."""
 
 

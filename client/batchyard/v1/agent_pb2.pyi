@@ -7,6 +7,7 @@ import batchyard.v1.attempt_pb2
 import batchyard.v1.entry_pb2
 import batchyard.v1.host_pb2
 import batchyard.v1.job_definition_pb2
+import batchyard.v1.resources_pb2
 import batchyard.v1.security_pb2
 import builtins
 import collections.abc
@@ -275,6 +276,7 @@ class AttemptReport(google.protobuf.message.Message):
     CONTAINERS_FIELD_NUMBER: builtins.int
     IMAGE_DIGEST_FIELD_NUMBER: builtins.int
     GPUS_FIELD_NUMBER: builtins.int
+    RESOURCES_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     phase: Global___AttemptPhase.ValueType
     started_at_ms: builtins.int
@@ -302,6 +304,10 @@ class AttemptReport(google.protobuf.message.Message):
     def gpus(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GpuClaim]:
         """What it holds of GPUs, of one that has not ended: a store that was put back from a backup may not know."""
 
+    @property
+    def resources(self) -> batchyard.v1.resources_pb2.Resources:
+        """What it was promised of its host, likewise."""
+
     def __init__(
         self,
         *,
@@ -316,9 +322,10 @@ class AttemptReport(google.protobuf.message.Message):
         containers: collections.abc.Iterable[Global___ContainerReport] | None = ...,
         image_digest: builtins.str = ...,
         gpus: collections.abc.Iterable[Global___GpuClaim] | None = ...,
+        resources: batchyard.v1.resources_pb2.Resources | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "gpus", b"gpus", "image_digest", b"image_digest", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "resources", b"resources", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "gpus", b"gpus", "image_digest", b"image_digest", "phase", b"phase", "reason", b"reason", "resources", b"resources", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___AttemptReport: typing_extensions.TypeAlias = AttemptReport

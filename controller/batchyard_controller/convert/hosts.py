@@ -129,6 +129,7 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
         hindrance=message.reason if end is None else "",
         image_digest=message.image_digest if end is None else "",
         gpus=_GPU_CLAIMS.read(message.gpus),
+        resources=_RESERVED.read(message.resources),
     )
 
 

@@ -104,6 +104,7 @@ class Report:
         hindrance: What keeps one from starting that is STARTING.
         image_digest: Which image it runs, of one that does.
         gpus: What it holds of GPUs, where its agent tells.
+        resources: What it was promised of its host, likewise.
     """
 
     attempt_id: AttemptId
@@ -114,6 +115,7 @@ class Report:
     hindrance: str = ""
     image_digest: str = ""
     gpus: tuple[GpuClaim, ...] = ()
+    resources: Resources = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

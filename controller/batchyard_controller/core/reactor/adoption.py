@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from batchyard.ids import AttemptId, HostId, split_attempt_id
-from batchyard.states import EndCause, JobState
+from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS, Resources
+from batchyard.states import EndCause
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import SendRevoke, SendStop, Warn
 from batchyard_controller.core.events import Phase, Report
@@ -54,7 +55,7 @@ def on_hello(world: World, host: Host, said: Iterable[AttemptId], *, tells_all: 
     kept = set(said)
     for stray in [each for each in world.adoption.strays.values() if each.host_id == host.record.id]:
         if stray.attempt_id not in kept:
-            del world.adoption.strays[stray.attempt_id]
+            _drop(world, stray)
     if not tells_all:
         world.adoption.waits_for.discard(host.record.id)
 
@@ -111,15 +112,30 @@ def adopt(world: World, host: Host, report: Report, now: Instant, out: Out) -> l
 
 def _leave_alone(world: World, host: Host, report: Report, out: Out) -> None:
     strays, host_id = world.adoption.strays, host.record.id
+    former = strays.get(report.attempt_id)
+    if former is not None:
+        _drop(world, former)
     if report.phase is Phase.ENDED:
-        strays.pop(report.attempt_id, None)
         return
-    if report.attempt_id not in strays:
+    if former is None:
         text = (
             "a host keeps an attempt that this store does not know, as it was put back from a backup; it is left alone"
         )
         out.append(Warn(text, (("attempt", report.attempt_id), ("host", host.record.facts.name))))
-    strays[report.attempt_id] = Stray(host_id=host_id, report=report)
+    most = replace(host.record.facts.capacity, gpu_millis=GPU_WHOLE * len(host.record.facts.gpus))
+    held = Resources(
+        **{kind: min(max(getattr(report.resources, kind), 0), getattr(most, kind)) for kind in RESOURCE_KINDS}
+    )
+    stray = Stray(host_id=host_id, report=replace(report, resources=held, gpus=_gpus_of(held, host, report.gpus)))
+    strays[stray.attempt_id] = stray
+    world.fleet.claim(host_id, held, stray.report.gpus, "")
+
+
+def _drop(world: World, stray: Stray) -> None:
+    """Let a stray hold nothing more."""
+    del world.adoption.strays[stray.attempt_id]
+    world.fleet.release(stray.host_id, stray.report.resources, stray.report.gpus, "")
+    world.wants_plan = True
 
 
 def _adopt_nodes(
@@ -137,7 +153,7 @@ def _adopt_nodes(
     adopted = []
     for node in nodes:
         stray = found[node.id]
-        del world.adoption.strays[stray.attempt_id]
+        _drop(world, stray)
         host = world.hosts[stray.host_id]
         claim = _claim(world, node, number, generation, host, stray.report, now, out)
         adopted.append((claim, stray.report))
@@ -157,7 +173,7 @@ def _claim(
         compute_environment=_environment_of(world, unit, host),
         epoch=in_generation(generation, 0),
         claimed_at_ms=since_ms or now.wall_ms,
-        gpus=_gpus_of(unit, host, report.gpus),
+        gpus=_gpus_of(unit.task.resources, host, report.gpus),
         is_node=unit.is_node,
     )
     records.claim(world, unit, attempt, None, now)
@@ -175,10 +191,10 @@ def _environment_of(world: World, unit: Unit, host: Host) -> str:
     return (names or [each.name for each in environments] or [""])[0]
 
 
-def _gpus_of(unit: Unit, host: Host, said: tuple[GpuClaim, ...]) -> tuple[GpuClaim, ...]:
+def _gpus_of(asked: Resources, host: Host, said: tuple[GpuClaim, ...]) -> tuple[GpuClaim, ...]:
     """Return what an attempt holds of its host's GPUs, if its agent says what it may."""
     known = {gpu.uuid for gpu in host.record.facts.gpus}
-    is_so = sum(gpu.millis for gpu in said) == unit.task.resources.gpu_millis
+    is_so = sum(gpu.millis for gpu in said) == asked.gpu_millis
     return said if is_so and all(gpu.uuid in known and gpu.millis > 0 for gpu in said) else ()
 
 
@@ -202,7 +218,21 @@ def look(world: World, now: Instant, out: Out) -> None:
         own = world.fence_ms + limits.fence_margin_ms(world.fence_ms) if world.fence_ms else 0
         least_ms = max(least_ms, own, *fences)
     if not adoption.waits_for and not adoption.asked and now.boot_ms - adoption.began_boot_ms >= least_ms:
-        _end(world, out)
+        left = _left_over(world, now)
+        out.extend(SendRevoke(stray.host_id, stray.attempt_id) for stray in left)
+        if not left:
+            _end(world, out)
+
+
+def _left_over(world: World, now: Instant) -> list[Stray]:
+    """Return the nodes that may run of jobs that have to begin anew, as others of their nodes are nowhere."""
+    left = []
+    for stray in world.adoption.strays.values():
+        unit = world.find(split_attempt_id(stray.attempt_id)[0])
+        begins_anew = unit is not None and not unit.job.state.is_final and not unit.state.is_active
+        if begins_anew and not _has_passed_fence(world, stray.host_id, now):
+            left.append(stray)
+    return left
 
 
 def _has_passed_fence(world: World, host_id: HostId, now: Instant) -> bool:
@@ -226,8 +256,3 @@ def _end(world: World, out: Out) -> None:
         ("strays", len(world.adoption.strays)),
     )
     out.append(Warn("after the restore all has been learnt that can be; see `batchyard restored`", details))
-    for stray in list(world.adoption.strays.values()):
-        unit = world.find(split_attempt_id(stray.attempt_id)[0])
-        if unit is not None and unit.state is JobState.RUNNABLE:  # a node of a job that begins anew, as others are gone
-            del world.adoption.strays[stray.attempt_id]
-            out.append(SendRevoke(stray.host_id, stray.attempt_id))

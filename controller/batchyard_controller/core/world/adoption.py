@@ -44,6 +44,11 @@ class Adoption:
     asked: set[AttemptId] = field(default_factory=set)
     strays: dict[AttemptId, Stray] = field(default_factory=dict)
 
+    def forget_host(self, host_id: HostId) -> None:
+        """Wait for a host no longer, which is gone, and forget what ran there."""
+        self.waits_for.discard(host_id)
+        self.strays = {name: stray for name, stray in self.strays.items() if stray.host_id != host_id}
+
     def of_job(self, job_id: str) -> list[Stray]:
         """Return the strays that are nodes of a job."""
         return [stray for stray in self.strays.values() if stray.attempt_id.startswith(f"{job_id}#")]

@@ -62,6 +62,10 @@ def _check_no_host_is_overcommitted(world: World) -> None:
             used += world.unit_of(attempt).task.resources
             for gpu in attempt.gpus:
                 gpus[gpu.uuid] += gpu.millis
+        for stray in world.adoption.strays.values():
+            if stray.host_id == host_id:
+                used += stray.report.resources
+                gpus.update({gpu.uuid: gpu.millis for gpu in stray.report.gpus})
         assert used == world.fleet.allocated(host_id), (
             f"{host_id} reckons {world.fleet.allocated(host_id)}, uses {used}"
         )

@@ -391,6 +391,7 @@ class World:
     def forget_host(self, host: Host) -> None:
         """Tell the fleet that a host is gone for good."""
         self.fleet.drop_host(host.record.id)
+        self.adoption.forget_host(host.record.id)
         self.off_clocks.discard(host.record.id)
         self.wants_plan = True
 
