@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 
+import docker
 import pytest
 from docker.utils import kwargs_from_env
 from tests.clients.image import make_image
