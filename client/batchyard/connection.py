@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -364,6 +364,34 @@ class Connection:
                 call.cancel()
             await asyncio.sleep(pause_s)
 
+    async def dialogue(self, method: grpc.aio.StreamStreamMultiCallable[Q, R], first: Q) -> tuple[Dialogue[Q, R], R]:
+        """
+        Open a stream both ways, which has no deadline and is not repeated; return it and its first answer.
+
+        Raises:
+            BatchyardError: the class for the status, with its details.
+        """
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        pauses, give_up_at = self._pauses(), loop.time() + self.retry_s
+        while True:
+            address = self._line.address
+            opened = Dialogue(method(metadata=await self._said()), lambda err, at=address: self._error(err, at))  # type: ignore[misc]  # mypy: no types for its default
+            try:
+                await opened.write(first)
+                answer = await opened.read()
+            except BaseException as err:
+                opened.close()
+                pause_s = next(pauses)
+                is_elsewhere = isinstance(err, errors.BatchyardError) and self._was_elsewhere(err)
+                if not is_elsewhere or loop.time() + pause_s >= give_up_at:
+                    raise
+            else:
+                if answer is None:
+                    raise self._error(_broken(), address)
+                return opened, answer
+            await asyncio.sleep(pause_s)
+
     def _error(self, err: grpc.aio.AioRpcError, address: str) -> errors.BatchyardError:
         """Return what a call to *address* failed with; the next goes elsewhere, if it failed for lack of a leader."""
         error = error_from_rpc(err, address)
@@ -388,6 +416,46 @@ class Connection:
     def _check_open(self) -> None:
         if self.is_closed:
             raise RuntimeError("this client is closed")
+
+
+class Dialogue(Generic[Q, R]):
+    """
+    A stream both ways. `Connection.dialogue` opens it.
+
+    Args:
+        call: Just made.
+        translate: Makes gRPC's errors ours.
+    """
+
+    def __init__(
+        self,
+        call: grpc.aio.StreamStreamCall[Q, R],
+        translate: Callable[[grpc.aio.AioRpcError], errors.BatchyardError],
+    ) -> None:
+        self._call = call
+        self._translate = translate
+
+    async def write(self, message: Q) -> None:
+        """Send a message; of no effect on a stream that is over, as reading says why."""
+        with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            await self._call.write(message)
+
+    async def read(self) -> R | None:
+        """
+        Return the next message; None: the stream was ended well.
+
+        Raises:
+            BatchyardError: the class for the status, with its details.
+        """
+        try:
+            answer = await self._call.read()
+        except grpc.aio.AioRpcError as err:
+            raise self._translate(err) from err
+        return None if answer is grpc.aio.EOF else cast("R", answer)
+
+    def close(self) -> None:
+        """End it. Idempotent."""
+        self._call.cancel()
 
 
 async def _exchange_in(

@@ -485,6 +485,19 @@ class YardCalls(Caller):
         request = host_pb.RemoveHostRequest(host=arguments.text("host", host), force=arguments.flag("force", force))
         await self.calls.remove_host(request)
 
+    async def describe_restore(self) -> host_pb.DescribeRestoreResponse:
+        """Tell what came of the last time that the store was put back from a backup."""
+        return await self.calls.describe_restore(host_pb.DescribeRestoreRequest())
+
+    async def stop_stray(self, attempt_id: str) -> None:
+        """
+        Stop an attempt that a host keeps and that the store does not know since it was put back from a backup.
+
+        Raises:
+            NotFoundError: there is no such attempt.
+        """
+        await self.calls.stop_stray(host_pb.StopStrayRequest(attempt_id=arguments.text("attempt_id", attempt_id)))
+
 
 def _environment_type(field: str, text: str) -> environment_pb.ComputeEnvironmentType.ValueType:
     kind = environment_pb.ComputeEnvironmentType

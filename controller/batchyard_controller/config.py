@@ -20,6 +20,7 @@ from batchyard_controller.core.requests.identities import check_role
 
 from .providers.launcher import Offer
 from .providers.offers import Surroundings, offers
+from .trail import TrailBounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Config:
         secrets_key: Key file of secrets and access keys; empty: see ``vault.open_vault``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         retention: What history of ended jobs is kept.
+        trail: How much is kept of what became of everything.
         fence_ms: After how long a silence agents kill what they run; 0: never.
         brake_percent: Of which share of the hosts more have to fall silent at once so that none is given up; 0: none.
         offers: Who launches hosts for environments that scale.
@@ -60,6 +62,7 @@ class Config:
     log_level: str = "info"
     retention: Retention = field(default_factory=Retention)
     fence_ms: int = limits.FENCE_MS
+    trail: TrailBounds = field(default_factory=TrailBounds)
     brake_percent: int = limits.BRAKE_PERCENT
     offers: Sequence[Offer] = ()
 

@@ -17,6 +17,8 @@ import structlog
 from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.restores import in_generation
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.recovery import Steps, restoring
 from batchyard_controller.core.scaling.catalogue import Catalogue
@@ -27,6 +29,7 @@ from .driver import ALLOWS_STALE, CommandSink, Driver
 from .metrics import Metrics
 from .standby import Standby
 from .store.protocol import DeposedError, Store, StoreError, UnsupportedServerError
+from .trail import TrailBounds
 
 PAUSE_S = 0.5
 """Between a failed term and the next campaign."""
@@ -35,7 +38,7 @@ _AT = " at "
 """Between a candidate's name and its address."""
 
 OpenSink = Callable[[int], CommandSink]
-"""Begins a term of the given epoch for hosts and watchers."""
+"""Begins a term for hosts, of the given epoch: that of the store, in its generation."""
 
 
 class Launcher(Protocol):
@@ -125,6 +128,23 @@ class Leadership:
         self._change = asyncio.Event()
 
 
+async def tend(store: Store, leadership: Leadership, metrics: Metrics) -> None:
+    """Keep the store in order for ever, whether this controller leads or waits; tell of what room there is."""
+    log = structlog.get_logger()
+    told = ""
+
+    def tell(room: Room) -> None:
+        nonlocal told
+        metrics.note_room(room)
+        if room.fault != told:
+            log.error("store", fault=room.fault) if room.fault else log.info("store", fault="none any more")
+            told = room.fault
+        if leadership.leads:
+            leadership.driver.room = room
+
+    await store.tend(tell)
+
+
 async def lead(
     store: Store,
     candidate: str,
@@ -135,6 +155,7 @@ async def lead(
     retention: Retention,
     launcher: Launcher | None = None,
     fence_ms: int = limits.FENCE_MS,
+    bounds: TrailBounds | None = None,
     brake_percent: int = limits.BRAKE_PERCENT,
 ) -> None:
     """
@@ -158,9 +179,12 @@ async def lead(
             catalogues = launcher.catalogues if launcher is not None else {}
             world = await _build(restoring(records, clock(), retention, catalogues, fence_ms, brake_percent))
             del records
-            log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
+            generation = world.generation
+            log.info("leading", epoch=epoch, generation=generation, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
-            await _serve_term(store, epoch, world, leadership, open_sink(epoch), clock, metrics, launcher)
+            sink = open_sink(in_generation(generation, epoch))
+            driver = Driver(store, epoch, world, sink, clock, metrics, bounds)
+            await _serve_term(store, driver, leadership, launcher)
         except UnsupportedServerError:
             raise
         except StoreError as err:
@@ -196,22 +220,13 @@ async def _build(steps: Steps[World]) -> World:
         await asyncio.sleep(0)
 
 
-async def _serve_term(
-    store: Store,
-    epoch: int,
-    world: World,
-    leadership: Leadership,
-    sink: CommandSink,
-    clock: Callable[[], Instant],
-    metrics: Metrics,
-    launcher: Launcher | None,
-) -> None:
+async def _serve_term(store: Store, driver: Driver, leadership: Leadership, launcher: Launcher | None) -> None:
     """Run one term to its end, which is always a StoreError."""
-    driver = Driver(store, epoch, world, sink, clock, metrics)
     leadership.enter(driver)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_watch_lease(store))
+            tasks.create_task(driver.trail.recall(store))
             if launcher is not None:
                 tasks.create_task(launcher.serve(driver))
             await driver.run()
@@ -222,7 +237,7 @@ async def _serve_term(
         raise _first(group) from group
     finally:
         leadership.leave()
-        sink.close()
+        driver.close()
 
 
 async def _watch_lease(store: Store) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from batchyard.ids import AttemptId
-from batchyard.resources import NO_USAGE, Usage
+from batchyard.resources import NO_USAGE, NOTHING, Resources, Usage
 from batchyard.states import EndCause
 from batchyard.tasks import ContainerEnd
 from batchyard_agent.runtimes.protocol import LaunchSpec
@@ -72,6 +72,7 @@ class AttemptSpec:
     Attributes:
         runtime: Name of the runtime that its image asks for.
         timeout_s: Seconds it may be RUNNING; 0 means no limit.
+        resources: What it was promised of the host.
         needs_secrets: Values must be had from the controller before the launch.
         wire: The message it came in, for the journal; opaque here.
         refusal: Why this agent cannot run it as asked; empty when it can.
@@ -84,6 +85,7 @@ class AttemptSpec:
     launch: LaunchSpec
     timeout_s: int = 0
     gpus: tuple[GpuClaim, ...] = ()
+    resources: Resources = NOTHING
     needs_secrets: bool = False
     wire: bytes = b""
     refusal: str = ""
@@ -119,7 +121,7 @@ class Attempt:
         launched: A runtime may hold traces of it, so it must be told to let go.
         started_at_ms: Wall clock; 0 until it ran.
         stopped_at_ms: Wall clock; 0 until ENDED.
-        exit_code: None when there is none to tell.
+        exit_code: None when there is none to tell; of what ran at a terminal, once it is being stopped for that.
         cause: Set exactly when the phase is ENDED or DONE.
         timeout_at_ms: When its time is up (boottime); None without a limit.
         done_at_ms: When it was acknowledged (boottime, of whichever boot); 0 until DONE.

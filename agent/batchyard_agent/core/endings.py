@@ -167,12 +167,22 @@ def end_lost(table: Table, attempt: Attempt, reason: str, now: Now, *, is_reboot
     return _end(table, attempt, EndCause.LOST if is_reboot else EndCause.HOST_ERROR, reason, now.wall_ms)
 
 
+def end_terminal(table: Table, attempt: Attempt, exit_code: int, reason: str, now: Now) -> list[Command]:
+    """End an attempt with the code of what ran at its terminal: what only kept its place is killed."""
+    if attempt.is_over or attempt.stop is not None:
+        return []
+    attempt = table.note(replace(attempt, exit_code=exit_code))
+    return request_stop(table, attempt, Stop(cause=EndCause.EXITED, reason=reason, grace_ms=0), now)
+
+
 def _end(
     table: Table, attempt: Attempt, cause: EndCause, reason: str, stopped_at_ms: int, exit_code: int | None = None
 ) -> list[Command]:
     if attempt.stop is not None:
         cause = attempt.stop.cause
         reason = reason or attempt.stop.reason
+        if cause is EndCause.EXITED:  # at its terminal
+            exit_code = attempt.exit_code
     table.release(attempt)
     ended = replace(
         attempt,

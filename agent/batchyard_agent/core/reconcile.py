@@ -58,6 +58,7 @@ from batchyard_agent.core.events import (
     StartFailed,
     StartRequested,
     StopRequested,
+    TerminalEnded,
     Ticked,
     Vanished,
 )
@@ -92,6 +93,9 @@ def apply(table: Table, event: Event, now: Now) -> list[Command]:
         case Discarded(attempt_id=attempt_id):
             table.discarding.pop(attempt_id, None)
             return []
+        case TerminalEnded(attempt_id=attempt_id, exit_code=exit_code, reason=reason):
+            attempt = table.attempts.get(attempt_id)
+            return [] if attempt is None else endings.end_terminal(table, attempt, exit_code, reason, now)
         case HostChanged():
             table.runtimes, table.gpu_uuids, table.gpu_faults = event.runtimes, event.gpu_uuids, event.gpu_faults
             return []

@@ -18,7 +18,7 @@ import time
 from _signal import SIGCHLD, SIGKILL, set_wakeup_fd, signal  # type: ignore[import-not-found]  # without enum, which costs memory
 from _socket import AF_UNIX, SO_PEERCRED, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
 
-from batchyard_agent.keeper import birth, kernel, marks, wire
+from batchyard_agent.keeper import birth, entering, kernel, marks, wire
 from batchyard_agent.keeper.guard import Guard
 from batchyard_agent.keeper.jails import Jail
 from batchyard_agent.keeper.keeping import Attempts
@@ -95,6 +95,7 @@ class _Program:
         self._listener = _listen()
         self._place = os.stat(SOCKET)
         self._agent: socket | None = None
+        self._agent_pid = 0
         self._is_welcome = False
         self._inbox = wire.Inbox()
         self._outbox = bytearray()
@@ -151,13 +152,14 @@ class _Program:
             return
         self._drop()
         agent.setblocking(False)
-        self._agent = agent
+        self._agent, self._agent_pid = agent, pid
         self._poll.register(agent, select.POLLIN)
 
     def _drop(self) -> None:
         if self._agent is not None:
             self._poll.unregister(self._agent)
             self._agent.close()
+            self._attempts.hang_up(None)
         self._agent, self._is_welcome = None, False
         self._inbox, self._outbox = wire.Inbox(), bytearray()
 
@@ -194,6 +196,11 @@ class _Program:
             self._welcome(*fields)
         elif what == b"ping":
             self._say(b"pong", *fields)
+        elif what == b"enter":
+            number, terminal, *streams = fields[:5]
+            self._enter(number, terminal, streams, birth.Order(fields[5:]))
+        elif what == b"hangup":
+            self._attempts.hang_up(fields[0])
         elif what == b"signal":
             self._attempts.signal(fields[0].decode(), int(fields[1]))
         elif what == b"note":
@@ -237,10 +244,21 @@ class _Program:
         for name in self._attempts.start([order for order in orders if order not in late]):
             self._say(b"refused", name.encode(), b"again")
 
+    def _enter(self, number: bytes, terminal: bytes, streams: list[bytes], order: birth.Order) -> None:
+        if self._guard.has_passed(order.fence_ms, _boot_s()):
+            self._say(b"entered", number, b"gone", b"0")
+            return
+        door = entering.Door(self._agent_pid, streams, is_terminal=terminal == b"1")
+        stage, errno = self._attempts.enter(number, order, door)
+        self._say(b"entered", number, stage.encode(), b"%d" % errno)
+
     def _tell_news(self) -> None:
         started, self._attempts.started = self._attempts.started, []
         ended, self._attempts.ended = self._attempts.ended, []
+        left, self._attempts.left = self._attempts.left, []
         if self._is_welcome:
+            for number, code in left:
+                self._say(b"left", number, b"%d" % code)
             for kept in started:
                 self._say(b"started", kept.name.encode(), b"%d" % kept.pid, b"%d" % kept.started_at_ms)
             for kept in ended:

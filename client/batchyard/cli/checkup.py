@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchyard.v1.compute_environment_pb2 import ComputeEnvironment
-    from batchyard.v1.host_pb2 import Host, SummarizeHostsResponse
+    from batchyard.v1.host_pb2 import Host, StoreRoom, SummarizeHostsResponse
     from batchyard.v1.job_queue_pb2 import JobQueue
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
@@ -59,6 +59,7 @@ def brake_text(summary: SummarizeHostsResponse) -> str:
 
 def findings(yard: Yard) -> Iterator[Finding]:
     """Yield what is well and what is not, from what all need to what some want."""
+    yield from _store(yard.summary.store)
     yield from _places(yard)
     yield from _hosts(yard)
     if text := brake_text(yard.summary):
@@ -66,6 +67,17 @@ def findings(yard: Yard) -> Iterator[Finding]:
     yield from _docker(yard)
     for host in yard.hosts:
         yield from _of_host(host, yard.version)
+
+
+def _store(store: StoreRoom) -> Iterator[Finding]:
+    if not store.quota_bytes:  # not measured yet
+        return
+    text = f"{store.used_bytes >> 20} of at most {store.quota_bytes >> 20} MiB"
+    if store.fault:
+        grade = FAULT if store.is_tight else WARNING
+        yield Finding(grade=grade, about="store", text=store.fault, advice="docs/operations.md, When the store fills")
+    else:
+        yield Finding(grade=OK, about="store", text=text)
 
 
 def _places(yard: Yard) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ LOOK_S = 2
 @options.session
 def doctor(session: options.Session) -> int:
     """
-    Look at what a yard needs so that jobs run: controller, queues, hosts, Docker, versions, clocks, disks.
+    Look at what a yard needs so that jobs run: controller, its store, queues, hosts, Docker, versions, clocks, disks.
 
     Exits with 1 if anything keeps all jobs from running, with 4 if the controller cannot
     be reached.

@@ -41,6 +41,8 @@ def hosts(session: options.Session, host: str | None) -> None:
     match session.output:
         case "json":
             out.write_json(out.to_plain(answer))
+        case "csv":
+            out.write_csv([answer.host])
         case "name":
             out.show_names([answer.host.facts.name])
         case _:

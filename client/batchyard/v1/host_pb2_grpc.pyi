@@ -169,7 +169,39 @@ _HostServiceReleaseBrakeType = typing_extensions.TypeVar(
     ],
 )
 
-class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSummarizeHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceApproveHostType, _HostServiceRemoveHostType, _HostServiceReleaseBrakeType]):
+_HostServiceDescribeRestoreType = typing_extensions.TypeVar(
+    '_HostServiceDescribeRestoreType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.DescribeRestoreRequest,
+        batchyard.v1.host_pb2.DescribeRestoreResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.DescribeRestoreRequest,
+        batchyard.v1.host_pb2.DescribeRestoreResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.DescribeRestoreRequest,
+        batchyard.v1.host_pb2.DescribeRestoreResponse,
+    ],
+)
+
+_HostServiceStopStrayType = typing_extensions.TypeVar(
+    '_HostServiceStopStrayType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.StopStrayRequest,
+        batchyard.v1.host_pb2.StopStrayResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.StopStrayRequest,
+        batchyard.v1.host_pb2.StopStrayResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.StopStrayRequest,
+        batchyard.v1.host_pb2.StopStrayResponse,
+    ],
+)
+
+class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSummarizeHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceApproveHostType, _HostServiceRemoveHostType, _HostServiceReleaseBrakeType, _HostServiceDescribeRestoreType, _HostServiceStopStrayType]):
     @typing.overload
     def __init__(self: HostServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -207,6 +239,14 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.ReleaseBrakeRequest,
             batchyard.v1.host_pb2.ReleaseBrakeResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.DescribeRestoreRequest,
+            batchyard.v1.host_pb2.DescribeRestoreResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.StopStrayRequest,
+            batchyard.v1.host_pb2.StopStrayResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -248,6 +288,14 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
             batchyard.v1.host_pb2.ReleaseBrakeRequest,
             batchyard.v1.host_pb2.ReleaseBrakeResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.DescribeRestoreRequest,
+            batchyard.v1.host_pb2.DescribeRestoreResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.StopStrayRequest,
+            batchyard.v1.host_pb2.StopStrayResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     ListHosts: _HostServiceListHostsType
@@ -283,6 +331,12 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
 
     ReleaseBrake: _HostServiceReleaseBrakeType
     """Says that hosts that fell silent together are gone: what they ran is given up by their fences."""
+
+    DescribeRestore: _HostServiceDescribeRestoreType
+    """Tells what came of the last time that the store was put back from a backup."""
+
+    StopStray: _HostServiceStopStrayType
+    """Stops an attempt that a host keeps and the store does not know since; gently first."""
 
 HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -320,6 +374,14 @@ HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.ReleaseBrakeRequest,
         batchyard.v1.host_pb2.ReleaseBrakeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.DescribeRestoreRequest,
+        batchyard.v1.host_pb2.DescribeRestoreResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.StopStrayRequest,
+        batchyard.v1.host_pb2.StopStrayResponse,
     ],
 ]
 
@@ -402,5 +464,21 @@ class HostServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.host_pb2.ReleaseBrakeResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.ReleaseBrakeResponse]]:
         """Says that hosts that fell silent together are gone: what they ran is given up by their fences."""
+
+    @abc.abstractmethod
+    def DescribeRestore(
+        self,
+        request: batchyard.v1.host_pb2.DescribeRestoreRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.host_pb2.DescribeRestoreResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.DescribeRestoreResponse]]:
+        """Tells what came of the last time that the store was put back from a backup."""
+
+    @abc.abstractmethod
+    def StopStray(
+        self,
+        request: batchyard.v1.host_pb2.StopStrayRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.host_pb2.StopStrayResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.StopStrayResponse]]:
+        """Stops an attempt that a host keeps and the store does not know since; gently first."""
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -4,6 +4,7 @@ isort:skip_file
 Jobs: submit, read, stop, watch, and read their logs."""
 
 import batchyard.v1.attempt_pb2
+import batchyard.v1.entry_pb2
 import batchyard.v1.job_definition_pb2
 import builtins
 import collections.abc
@@ -1972,6 +1973,7 @@ class ExplainJobResponse(google.protobuf.message.Message):
     DEPENDENT_IDS_FIELD_NUMBER: builtins.int
     DEPENDENTS_FIELD_NUMBER: builtins.int
     DEPENDENTS_IS_LEAST_FIELD_NUMBER: builtins.int
+    CANNOT_RUN_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     state: Global___JobState.ValueType
     summary: builtins.str
@@ -1992,6 +1994,10 @@ class ExplainJobResponse(google.protobuf.message.Message):
     """How many wait for it."""
     dependents_is_least: builtins.bool
     """No more were looked at: there may be more of them."""
+    cannot_run: builtins.bool
+    """As the yard is, it could never start: no host that is known could take it if it were empty, no
+    environment of its queue allows or launches one, or its queue caps less than it asks.
+    """
     @property
     def refusals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Refusal]: ...
     @property
@@ -2015,7 +2021,104 @@ class ExplainJobResponse(google.protobuf.message.Message):
         dependent_ids: collections.abc.Iterable[builtins.str] | None = ...,
         dependents: builtins.int = ...,
         dependents_is_least: builtins.bool = ...,
+        cannot_run: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dependent_ids", b"dependent_ids", "dependents", b"dependents", "dependents_is_least", b"dependents_is_least", "eligible_hosts", b"eligible_hosts", "estimated_start_at_ms", b"estimated_start_at_ms", "first_job_id", b"first_job_id", "job_id", b"job_id", "position", b"position", "position_is_least", b"position_is_least", "refusals", b"refusals", "state", b"state", "summary", b"summary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cannot_run", b"cannot_run", "dependent_ids", b"dependent_ids", "dependents", b"dependents", "dependents_is_least", b"dependents_is_least", "eligible_hosts", b"eligible_hosts", "estimated_start_at_ms", b"estimated_start_at_ms", "first_job_id", b"first_job_id", "job_id", b"job_id", "position", b"position", "position_is_least", b"position_is_least", "refusals", b"refusals", "state", b"state", "summary", b"summary"]) -> None: ...
 
 Global___ExplainJobResponse: typing_extensions.TypeAlias = ExplainJobResponse
+
+@typing.final
+class EnterJobOpening(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    CONTAINER_FIELD_NUMBER: builtins.int
+    COMMAND_FIELD_NUMBER: builtins.int
+    ATTACH_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    """A job, a child or a node; of a multi-node job it is the main node's attempt."""
+    container: builtins.str
+    """Which of several containers."""
+    attach: builtins.bool
+    """Go to the terminal that the job has; who was at it before leaves."""
+    @property
+    def command(self) -> batchyard.v1.entry_pb2.EntryCommand:
+        """With `attach`: its terminal alone counts."""
+
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        container: builtins.str = ...,
+        command: batchyard.v1.entry_pb2.EntryCommand | None = ...,
+        attach: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["command", b"command"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attach", b"attach", "command", b"command", "container", b"container", "job_id", b"job_id"]) -> None: ...
+
+Global___EnterJobOpening: typing_extensions.TypeAlias = EnterJobOpening
+
+@typing.final
+class EnterJobRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPEN_FIELD_NUMBER: builtins.int
+    INPUT_FIELD_NUMBER: builtins.int
+    @property
+    def open(self) -> Global___EnterJobOpening: ...
+    @property
+    def input(self) -> batchyard.v1.entry_pb2.EntryInput: ...
+    def __init__(
+        self,
+        *,
+        open: Global___EnterJobOpening | None = ...,
+        input: batchyard.v1.entry_pb2.EntryInput | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["input", b"input", "message", b"message", "open", b"open"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["input", b"input", "message", b"message", "open", b"open"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["open", "input"] | None: ...
+
+Global___EnterJobRequest: typing_extensions.TypeAlias = EnterJobRequest
+
+@typing.final
+class EntryStarted(google.protobuf.message.Message):
+    """The command's host has it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    attempt_id: builtins.str
+    host: builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        attempt_id: builtins.str = ...,
+        host: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "host", b"host"]) -> None: ...
+
+Global___EntryStarted: typing_extensions.TypeAlias = EntryStarted
+
+@typing.final
+class EnterJobResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STARTED_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    @property
+    def started(self) -> Global___EntryStarted: ...
+    @property
+    def output(self) -> batchyard.v1.entry_pb2.EntryOutput: ...
+    def __init__(
+        self,
+        *,
+        started: Global___EntryStarted | None = ...,
+        output: batchyard.v1.entry_pb2.EntryOutput | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["message", b"message", "output", b"output", "started", b"started"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "output", b"output", "started", b"started"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["started", "output"] | None: ...
+
+Global___EnterJobResponse: typing_extensions.TypeAlias = EnterJobResponse

@@ -209,6 +209,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
             call = await self._learnt(begin(context))
             principal = self._enter(call, None)
             first: Any = None
+            is_entry, is_noted = call.row.verb is Verb.ENTER, False
 
             async def same() -> AsyncIterator[Any]:
                 nonlocal first
@@ -219,7 +220,14 @@ class Authorizer(grpc.aio.ServerInterceptor):
 
             try:
                 async for answer in handle(same(), context):
-                    self._note(call, principal, answer)
+                    if not is_entry:
+                        self._note(call, principal, answer)
+                    else:
+                        self._require_same(call, principal)
+                        if not is_noted:  # once, before anything is shown
+                            assert principal is not None, "nobody is shown an empty entry"
+                            self._audit.write(call.method, call.row, call.peer, principal, first)
+                            is_noted = True
                     yield answer
             except BatchyardError as error:
                 self._note(call, principal, first, error)

@@ -9,7 +9,7 @@ from typing import Any
 from batchyard.v1 import host_pb2 as pb
 from batchyard.v1 import host_pb2_grpc as rpc
 from batchyard.wording import word
-from batchyard_controller.convert.hosts import host_facts_message
+from batchyard_controller.convert.hosts import host_facts_message, room_message
 from batchyard_controller.convert.values import resources_message
 from batchyard_controller.core.access.roles import Verb, may
 from batchyard_controller.core.access.things import job_thing
@@ -23,8 +23,10 @@ from batchyard_controller.core.requests.hosts import (
     reclaim_host,
     release_brake,
     remove_host,
+    stop_stray,
 )
 from batchyard_controller.core.views.suspicion import held_against
+from batchyard_controller.core.views.words import host_name
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
@@ -33,6 +35,7 @@ from .callers import caller
 from .paging import decode_token, encode_token, page_size
 
 LISTED = "hosts"
+STRAYS_MAX = 10_000
 PAGE_BYTES_MAX = 2 << 20
 """A page that grows beyond it ends: hosts may say much of themselves, and clients take no answer of any length."""
 Clock = Callable[[], Instant]
@@ -73,6 +76,7 @@ class Hosts(rpc.HostServiceServicer):
                 hosts_by_state={word(pb.HostState, state): number for state, number in states.items()},
                 capacity=resources_message(capacity),
                 allocated=resources_message(allocated),
+                store=None if world.room is None else room_message(world.room),
                 brake=_brake(world),
             )
 
@@ -129,6 +133,16 @@ class Hosts(rpc.HostServiceServicer):
             return release_brake(world)
 
         return pb.ReleaseBrakeResponse(hosts=await self._leadership.driver.request(decide))
+
+    async def DescribeRestore(self, request: pb.DescribeRestoreRequest, context: Any) -> pb.DescribeRestoreResponse:
+        return await self._leadership.driver.read(restore_message)
+
+    async def StopStray(self, request: pb.StopStrayRequest, context: Any) -> pb.StopStrayResponse:
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
+            return stop_stray(world, request.attempt_id), None
+
+        await self._leadership.driver.request(decide)
+        return pb.StopStrayResponse()
 
     async def _mark(self, name: str, *, cordoned: bool, draining: bool) -> pb.Host:
         def decide(world: World, now: Instant) -> tuple[Any, None]:
@@ -187,3 +201,29 @@ def _brake(world: World) -> pb.Brake | None:
     if brake.since_boot_ms is None:
         return None
     return pb.Brake(since_ms=brake.since_wall_ms, silent=brake.silent, hosts=brake.hosts)
+
+
+def restore_message(world: World) -> pb.DescribeRestoreResponse:
+    """Tell what came of the last restore; nothing where there was none."""
+    record, adoption = world.restore, world.adoption
+    if record is None:
+        return pb.DescribeRestoreResponse()
+    strays = sorted(adoption.strays.values(), key=lambda stray: (stray.host_id, stray.attempt_id))
+    return pb.DescribeRestoreResponse(
+        restored_at_ms=record.at_ms,
+        generation=record.generation,
+        is_over=record.is_over,
+        waits_for=sorted(host_name(world, host_id) for host_id in adoption.waits_for),
+        adopted=record.adopted,
+        ended=record.ended,
+        unlearnt=record.unlearnt,
+        strays=[
+            pb.Stray(
+                attempt_id=stray.attempt_id,
+                host_id=stray.host_id,
+                host_name=host_name(world, stray.host_id),
+                started_at_ms=stray.report.started_at_ms,
+            )
+            for stray in strays[:STRAYS_MAX]
+        ],
+    )

@@ -17,9 +17,16 @@ from batchyard.errors import (
     ResourceExhaustedError,
     Violation,
 )
-from batchyard.ids import HostId
+from batchyard.ids import AttemptId, HostId
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import BrakeReleased, HostApproved, HostMarked, HostReclaimed, HostRemoved
+from batchyard_controller.core.events import (
+    BrakeReleased,
+    HostApproved,
+    HostMarked,
+    HostReclaimed,
+    HostRemoved,
+    StrayStopped,
+)
 from batchyard_controller.core.model.claims import awaited
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
@@ -70,6 +77,20 @@ def _check_moved(world: World, host: Host, machine_id: str, now: Instant) -> Non
             f"or, if that machine is gone, {until}"
         )
         raise AlreadyExistsError(text, reason=Reason.HOST_TWIN, metadata={"host_id": host.record.id})
+
+
+def stop_stray(world: World, given: str) -> StrayStopped:
+    """
+    Have an attempt stopped that a host keeps and that is nobody's.
+
+    Raises:
+        NotFoundError: no such attempt.
+    """
+    stray = world.adoption.strays.get(AttemptId(given))
+    if stray is None:
+        text = f"no host keeps attempt {quote(given)} that this store does not know; `batchyard restored` lists them"
+        raise NotFoundError(text, reason=Reason.STRAY_NOT_FOUND, metadata={"attempt_id": given})
+    return StrayStopped(host_id=stray.host_id, attempt_id=stray.attempt_id)
 
 
 def find_host(world: World, given: str) -> Host:

@@ -139,7 +139,7 @@ def _check_one(out: Violations, field: str, container: Container, task: Task, *,
     if task.pod is None:
         _check_needs_image(out, field, container)
     if task.pod is not None or runtime_of(container.image) == DOCKER:
-        _check_needs_process(out, field, container)
+        _check_needs_process(out, field, container, is_pod=task.pod is not None)
 
 
 def check_complete(out: Violations, spec: JobSpec) -> None:
@@ -213,15 +213,18 @@ def _check_needs_image(out: Violations, field: str, container: Container) -> Non
     out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
 
 
-def _check_needs_process(out: Violations, field: str, container: Container) -> None:
-    """Check that a container asks for nothing that only a process can have."""
-    asked = {
-        "working_directory_optional": container.working_directory_optional,
-        "stdin": container.stdin,
-        "output_path": container.output_path,
-    }
+def _check_needs_process(out: Violations, field: str, container: Container, *, is_pod: bool) -> None:
+    """Check that a container asks for nothing that only a process can have, and a pod for nothing that only these two can."""
     text = "is for plain processes: a job with an image cannot have it"
-    out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
+    if container.working_directory_optional:
+        out.append(Violation(f"{field}.working_directory_optional", text, Reason.CONFLICT))
+    if is_pod:
+        asked = {"stdin": container.stdin, "output_path": container.output_path}
+        text = "is for plain processes and for containers of a host: a pod cannot have it"
+        out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
+    elif container.output_path and not container.output_path.startswith("/"):
+        text = f"{quote(container.output_path)} must begin with /: the folder of a container is none of its host"
+        out.append(Violation(f"{field}.output_path", text, Reason.MALFORMED))
 
 
 def check_timeout(out: Violations, field: str, timeout_s: int) -> None:
