@@ -39,7 +39,6 @@ from batchyard_controller.core.commands import (
     SendRevoke,
     SendStart,
     SendStop,
-    TellBrake,
     Warn,
 )
 from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
@@ -338,11 +337,9 @@ class Sessions:
         for command in commands:
             if isinstance(command, PublishMove | PublishNotice):
                 continue  # it is in the trail
-            if isinstance(command, TellBrake):
-                _tell_brake(command)
-                continue
             if isinstance(command, Warn):
-                structlog.get_logger().warning(command.text, **dict(command.details))
+                tell = structlog.get_logger().error if command.is_error else structlog.get_logger().warning
+                tell(command.text, **dict(command.details))
                 continue
             session = self._sessions.get(command.host_id)
             if session is None:
@@ -416,18 +413,6 @@ class Sessions:
 def _expired() -> UnauthenticatedError:
     text = "the certificate of this session has expired"
     return UnauthenticatedError(text, reason=Reason.BAD_CREDENTIALS)
-
-
-def _tell_brake(command: TellBrake) -> None:
-    if command.holds:
-        text = "many hosts fell silent at once: none of these is given up until they are back, or are said to be gone"
-        structlog.get_logger().error(
-            text, silent=command.silent, hosts=command.hosts, release="batchyard host release-brake"
-        )
-    else:
-        structlog.get_logger().warning(
-            "silent hosts are given up again by their fences", silent=command.silent, hosts=command.hosts
-        )
 
 
 def _why_hung_up(command: EndSession) -> UnavailableError | UnauthenticatedError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from batchyard.errors import FailedPreconditionError
 from batchyard.ids import HostId
 from batchyard.states import JobState
 from batchyard_controller.core import limits
-from batchyard_controller.core.commands import TellBrake
+from batchyard_controller.core.commands import Command, Happening, Warn
 from batchyard_controller.core.events import HostHeard, HostJoined, HostMarked, Ticked
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.jobs import Job, RetryStrategy
@@ -24,6 +26,19 @@ GIVEN_UP_S = 66
 """Fence and margin."""
 
 
+class Alert(NamedTuple):
+    """What an operator was told: that the brake holds, or that it ceased, and of how many hosts."""
+
+    holds: bool
+    silent: int
+    hosts: int
+
+
+def alerts(commands: list[Command]) -> list[Alert]:
+    told = [(each.is_error, dict(each.details)) for each in commands if isinstance(each, Warn)]
+    return [Alert(is_error, int(found["silent"]), int(found["hosts"])) for is_error, found in told]
+
+
 class Outage:
     """A yard in which each host runs one job with a short fence, and time passes second by second."""
 
@@ -34,7 +49,7 @@ class Outage:
         self.yard.environment()
         self.yard.queue()
         self.names = [HostId(f"h{number}") for number in range(hosts)]
-        self.alerts: list[TellBrake] = []
+        self.alerts: list[Alert] = []
         self.jobs: dict[HostId, Job] = {}
         for name in self.names:
             self.yard.host(name, cpu=1000)
@@ -56,7 +71,7 @@ class Outage:
             self.yard.now = Instant(wall_ms=before.wall_ms + 1000, boot_ms=before.boot_ms + 1000)
             for name in heard:
                 self.hear(name)
-            self.alerts += [each for each in self.yard.apply(Ticked()) if isinstance(each, TellBrake)]
+            self.alerts += alerts(self.yard.apply(Ticked()))
 
     @property
     def lost(self) -> list[HostId]:
@@ -67,9 +82,11 @@ def test_all_are_cut_off_none_is_given_up_and_there_is_one_alert():
     outage = Outage(10)
     outage.pass_time(3600, [])
     assert outage.lost == []
-    assert outage.alerts == [TellBrake(holds=True, silent=10, hosts=10)]
+    assert outage.alerts == [Alert(holds=True, silent=10, hosts=10)]
+    told = [each.words for each in outage.yard.notices if each.what is Happening.ALERTED]
+    assert told == ["10 of 10 hosts fell silent at once and are waited for"]
     outage.pass_time(2, outage.names)
-    assert outage.alerts[1:] == [TellBrake(holds=False, silent=0, hosts=10)]
+    assert outage.alerts[1:] == [Alert(holds=False, silent=0, hosts=10)]
     assert outage.lost == []
 
 
@@ -88,19 +105,19 @@ def test_who_failed_before_the_others_is_given_up():
     outage = Outage(10)
     outage.pass_time(62, outage.names[1:])
     outage.pass_time(GIVEN_UP_S, outage.names[5:])
-    assert outage.alerts == [TellBrake(holds=True, silent=4, hosts=9)]
+    assert outage.alerts == [Alert(holds=True, silent=4, hosts=9)]
     assert outage.lost == outage.names[:1]
 
 
 def test_when_most_are_back_the_others_have_another_minute():
     outage = Outage(10)
     outage.pass_time(100, outage.names[5:])
-    assert outage.alerts == [TellBrake(holds=True, silent=5, hosts=10)]
+    assert outage.alerts == [Alert(holds=True, silent=5, hosts=10)]
     outage.pass_time(60, outage.names[2:])
     assert outage.lost == []
     outage.pass_time(2, outage.names[2:])
     assert outage.lost == outage.names[:2]
-    assert outage.alerts[1:] == [TellBrake(holds=False, silent=2, hosts=10)]
+    assert outage.alerts[1:] == [Alert(holds=False, silent=2, hosts=10)]
 
 
 def test_an_operators_word_ends_it_and_it_does_not_begin_again_for_the_same_hosts():
@@ -110,7 +127,7 @@ def test_an_operators_word_ends_it_and_it_does_not_begin_again_for_the_same_host
     outage.pass_time(100, outage.names[8:])
     event, number = release_brake(outage.yard.world)
     assert number == 8
-    assert outage.yard.apply(event) == [TellBrake(holds=False, silent=8, hosts=10)]
+    assert alerts(outage.yard.apply(event)) == [Alert(holds=False, silent=8, hosts=10)]
     outage.pass_time(1, outage.names[8:])
     assert outage.lost == outage.names[:8]
     outage.pass_time(100, outage.names[8:])

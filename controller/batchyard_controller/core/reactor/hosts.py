@@ -9,7 +9,7 @@ from batchyard.features import TELLS_ALL
 from batchyard.ids import HostId
 from batchyard.states import EndCause
 from batchyard_controller.core import limits
-from batchyard_controller.core.commands import EndSession, Happening, SendStart, SendStop, TellBrake
+from batchyard_controller.core.commands import EndSession, Happening, SendStart, SendStop, Warn
 from batchyard_controller.core.events import (
     BrakeReleased,
     HostApproved,
@@ -33,12 +33,15 @@ from . import adoption
 from .attempts import end_attempt
 from .enrolment import note_run
 from .nodes import is_left_over, is_told, starts
-from .notices import tell_of_host
+from .notices import tell_of_host, tell_of_yard
 from .progress import Out
 from .reclaims import change_record
 from .reports import on_attempts_reported
 from .scaling import note_joined
 from .starts import trust_again
+
+BRAKE_HOLDS = "many hosts fell silent at once: none of these is given up until they are back, or are said to be gone"
+BRAKE_ENDS = "silent hosts are given up again by their fences"
 
 
 def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> None:
@@ -134,16 +137,23 @@ def leave_silent(world: World, now: Instant, out: Out) -> None:
 def give_up_silent(world: World, now: Instant, out: Out) -> None:
     """Give each attempt up whose host was silent for so long that by its fence it has surely ended."""
     if world.brake.look(world.hosts.values(), now):
-        _tell_brake(world, out)
+        _tell_brake(world, now, out)
     for host in world.hosts.values():
         if host.attempts and host.is_silent(now, limits.fence_margin_ms(0)) and not world.brake.holds(host):
             for attempt in [each for each in host.attempts.values() if world.has_passed_fence(each, now)]:
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
 
 
-def _tell_brake(world: World, out: Out) -> None:
+def _tell_brake(world: World, now: Instant, out: Out) -> None:
+    """Tell operators, by the log and by the yard's events, that the brake began to hold, or ceased to."""
     brake = world.brake
-    out.append(TellBrake(brake.since_boot_ms is not None, brake.silent, brake.hosts))
+    holds, counts = brake.since_boot_ms is not None, f"{brake.silent} of {brake.hosts}"
+    details: tuple[tuple[str, str | int], ...] = (("silent", brake.silent), ("hosts", brake.hosts))
+    if holds:
+        details += (("release", "batchyard host release-brake"),)
+    out.append(Warn(BRAKE_HOLDS if holds else BRAKE_ENDS, details, is_error=holds))
+    words = f"{counts} hosts fell silent at once and are waited for" if holds else f"{BRAKE_ENDS}: {counts}"
+    tell_of_yard(out, Happening.ALERTED, now, words)
 
 
 def forgive_deafness(world: World, late_ms: int) -> None:
@@ -224,7 +234,7 @@ def on_host_asked(
             tell_of_host(out, host_id, Happening.REMOVED, now)
         case BrakeReleased():
             world.brake.release(now)
-            _tell_brake(world, out)
+            _tell_brake(world, now, out)
         case StrayStopped(host_id=host_id, attempt_id=attempt_id):
             out.append(SendStop(host_id, attempt_id))
         case _:
