@@ -31,5 +31,14 @@ SECURED_CONTAINERS = "secured-containers"
 SECURED_PROCESSES = "secured-processes"
 """Plain processes can be kept to a security level. Not of the agent's version: they have to be another user's, and apart."""
 
-FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS, CONTAINER_STDIN)
+ATTEMPT_FENCES = "attempt-fences"
+"""Attempts have fences of their own; an older agent ends them by its host's."""
+
+TELLS_ALL = "tells-all"
+"""After a restore of the store it tells of ended attempts, too, and says when it has told all."""
+
+ENTRIES = "entries"
+"""Commands can be run in attempts that run. Not of nodes of a cluster."""
+
+FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS, CONTAINER_STDIN, ATTEMPT_FENCES, TELLS_ALL)
 """All that agents of this version have, on whatever host."""

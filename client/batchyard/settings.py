@@ -29,7 +29,7 @@ SOCKET_NAME = "controller.sock"
 SYSTEM_SOCKET = Path("/run/batchyard") / SOCKET_NAME
 """Where the controller that systemd starts listens."""
 
-SECTIONS = ("client", "controller", "agent", "kubernetes", "gateway")
+SECTIONS = ("client", "controller", "agent", "kubernetes", "gateway", "relay")
 PROVIDER = "provider"
 """A table of this name has one of the controller's providers in each of its own."""
 _OF_ATTEMPTS = ("BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")

@@ -13,6 +13,7 @@ from pathlib import Path
 import docker
 import docker.utils
 import pytest
+from docker.utils import kwargs_from_env
 from tests.clients.image import make_image
 from tests.e2e.programs import until
 from tests.e2e.yard import Yard
@@ -86,7 +87,7 @@ class BarePython:
 def test_a_container_needs_python_and_shares_nothing(tmp_path: Path) -> None:
     bare = BarePython(tmp_path / "bare")
     venv.create(bare.home, with_pip=False, symlinks=True)
-    engine = str(docker.utils.kwargs_from_env().get("base_url", "unix:///var/run/docker.sock"))
+    engine = str(kwargs_from_env().get("base_url", "unix:///var/run/docker.sock"))
     image = make_image(bare, {}, engine, "batchyard-tests-python")
     yard = Yard(tmp_path / "yard")
     try:

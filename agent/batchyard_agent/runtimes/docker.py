@@ -35,6 +35,7 @@ from batchyard_agent.runtimes.docker_engine import (
     MissingError,
     socket_path,
 )
+from batchyard_agent.runtimes.docker_entry import ContainerEntry
 from batchyard_agent.runtimes.docker_events import EventWatch
 from batchyard_agent.runtimes.docker_facts import ContainerEvent, ListedContainer
 from batchyard_agent.runtimes.docker_images import Images
@@ -54,11 +55,15 @@ from batchyard_agent.runtimes.job_user import JobUser
 from batchyard_agent.runtimes.process_launch import CannotLaunchError
 from batchyard_agent.runtimes.protocol import (
     Adoption,
+    Entry,
+    EntryEnd,
+    EntryRefusedError,
     LaunchSpec,
     Observe,
     RuntimeUnavailableError,
     StopSignal,
     Vanished,
+    Wanted,
 )
 from batchyard_agent.runtimes.queue_networks import FenceError, QueueNetworks
 from batchyard_agent.runtimes.secret_files import SecretFiles
@@ -241,6 +246,19 @@ class DockerRuntime:
             return
         try:
             await attempt.signal(signal)
+        except EngineSilentError as error:
+            raise RuntimeUnavailableError(str(error)) from error
+
+    async def enter(self, spec: LaunchSpec, part: str, wanted: Wanted) -> Entry | EntryEnd:
+        """See ``Runtime``. It has the container's user, rights and surroundings; secrets that are variables too."""
+        try:
+            facts = await self._answered(self._engine.inspect, container_name(spec.attempt_id, part))
+        except MissingError as error:
+            raise EntryRefusedError("the container is gone") from error
+        if (facts.scope, facts.attempt_id) != (self._scope, spec.attempt_id) or not facts.is_running:
+            raise EntryRefusedError("the container does not run now")
+        try:
+            return await ContainerEntry.enter(self._engine, self._calls, facts.container_id, wanted)
         except EngineSilentError as error:
             raise RuntimeUnavailableError(str(error)) from error
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import socket
 import struct
 from collections.abc import Callable, Container, Iterator
@@ -44,6 +45,7 @@ from batchyard_agent.runtimes.docker_facts import (
     time_ms,
 )
 from batchyard_agent.runtimes.docker_spec import HOST_LABEL
+from batchyard_agent.runtimes.protocol import Wanted, Window
 
 OPEN_TIMEOUT_S = 3
 PING_TIMEOUT_S = 5
@@ -194,6 +196,68 @@ class Engine:
         self._launches = docker.APIClient(
             **where, version=probe.api_version, timeout=LAUNCH_TIMEOUT_S, num_pools=_POOLS
         )
+
+    def enter(self, container: str, wanted: Wanted) -> tuple[str, socket.socket, bytes]:
+        """
+        Run a command in a container that runs, as the user and with the rights that it has itself.
+
+        Returns:
+            The engine's id of it, a socket that leads to it, and what came from there already.
+
+        Raises:
+            ConflictError: the container does not run.
+            EngineError: the engine is not reached by a unix socket.
+        """
+        with _translated():
+            made = self._calls.exec_create(
+                container,
+                list(wanted.command),
+                stdin=wanted.stdin,
+                tty=wanted.terminal,
+                environment={"TERM": wanted.terminal_type} if wanted.terminal else None,
+            )
+            entry = str(made["Id"])
+        with _translated():
+            connection, begun = self._hijack(f"exec/{entry}/start", {"Detach": False, "Tty": wanted.terminal})
+        return entry, connection, begun
+
+    def _hijack(self, path: str, body: dict[str, Any]) -> tuple[socket.socket, bytes]:
+        """
+        Make a call whose connection is a stream both ways from then on.
+
+        Not through the SDK, which loses what comes together with the answer's head.
+        """
+        if not self._socket_path:
+            raise EngineError("commands in containers take an engine that is reached by a unix socket")
+        data = json.dumps(body).encode()
+        head = (
+            f"POST /v{self._calls.api_version}/{path} HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(data)}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        )
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(LAUNCH_TIMEOUT_S)
+            connection.connect(self._socket_path)
+            connection.sendall(head.encode() + data)
+            status, begun = _read_head(connection)
+        except BaseException:
+            connection.close()
+            raise
+        if status in (101, 200):
+            return connection, begun
+        connection.close()
+        raise _refusal(status, begun.decode(errors="replace").strip())
+
+    def resize_entry(self, entry: str, window: Window) -> None:
+        """Let a command's terminal have another size."""
+        with _translated():
+            self._calls.exec_resize(entry, height=window.rows, width=window.columns)
+
+    def entry_end(self, entry: str) -> tuple[int, bool] | None:
+        """Return the exit code of a command that has ended, and whether it ever ran; None: it has not ended."""
+        with _read():
+            found = self._calls.exec_inspect(entry)
+        return None if found["ExitCode"] is None else (int(found["ExitCode"]), bool(found["Pid"]))
 
     def ping(self) -> None:
         """
@@ -402,6 +466,18 @@ def _upgrade(connection: socket.socket, path: str) -> None:
     with contextlib.closing(answer):
         if answer.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
             raise _refusal(answer.status, answer.read().decode(errors="replace").strip())
+
+
+def _read_head(connection: socket.socket) -> tuple[int, bytes]:
+    """Return the status of an answer of HTTP, and what came behind its head."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        more = connection.recv(_READ_BYTES)
+        if not more:
+            raise ConnectionResetError("the engine hung up")
+        answer += more
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    return int(head.split(None, 2)[1]), rest
 
 
 def _refusal(status: int, message: str) -> EngineError:

@@ -45,6 +45,7 @@ class Session:
         output: One of ``output.FORMATS``, or ``output.CSV``.
         debug: Whether errors show where they come from.
         has_told_retry: Whether the person knows that the controller is away.
+        has_told_stale: Whether they know that its store is.
         fault: What is wrong with settings; help and completion do not need them.
     """
 
@@ -53,6 +54,7 @@ class Session:
     output: str = "table"
     debug: bool = False
     has_told_retry: bool = False
+    has_told_stale: bool = False
     fault: click.UsageError | None = None
 
     def check(self) -> None:
@@ -67,7 +69,7 @@ class Session:
         from batchyard.sync import Client
 
         try:
-            return Client(self.address, context=self.context, on_retry=self._tell_retry)
+            return Client(self.address, context=self.context, on_retry=self._tell_retry, on_stale=self._tell_stale)
         except InvalidArgumentError as err:
             raise click.UsageError(str(err)) from err
 
@@ -90,6 +92,15 @@ class Session:
         if not self.has_told_retry:
             self.has_told_retry = True
             out.note(f"{error}; trying again")
+
+    def _tell_stale(self, since_ms: int) -> None:
+        if not self.has_told_stale:
+            self.has_told_stale = True
+            from batchyard.cli import spans
+            from batchyard.cli.clock import now_ms
+
+            when = spans.moment(since_ms, now_ms())
+            out.note(f"the store is away: what follows was so at {when}, and may have changed; nothing can be changed")
 
 
 def quiet_grpc() -> None:
@@ -198,6 +209,12 @@ def whole_span(value: str) -> int:
     return int(seconds)
 
 
+def fence(value: str) -> int:
+    """Read a fence: a length of time, ``never`` (-1), or ``default`` (0)."""
+    words = {"never": -1, "default": 0}
+    return words[value] if value in words else whole_span(value)
+
+
 _PAIRS: dict[str, Any] = {"type": pair, "metavar": "K=V", "multiple": True}
 
 
@@ -246,6 +263,16 @@ _TEMPLATE: dict[str, tuple[str, dict[str, Any]]] = {
     "timeout_s": (
         "--timeout",
         {"type": whole_span, "default": "0", "metavar": "TIME", "help": "How long a try may run: 90s, 15m, 1h30m, 1d."},
+    ),
+    "fence_s": (
+        "--fence",
+        {
+            "type": fence,
+            "default": "default",
+            "metavar": "TIME",
+            "help": "How long its host may be out of touch before a try is given up: 30s to 24h, or never. "
+            "Default: as its queue.",
+        },
     ),
     "scheduling_priority": ("--priority", {"type": int, "help": "Order within its fair share."}),
     "consumables": (

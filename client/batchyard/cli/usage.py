@@ -75,8 +75,9 @@ def usage(
     """
     Sum what jobs took of hosts, and what they used of it.
 
-    Tries that have ended count, of jobs that are still kept, with what they held for as long as
-    they ran; what runs does not. USED is what hosts measured, of what was asked for; PEAK the
+    Tries that have ended count, with what they held for as long as they ran; what runs does not.
+    Of jobs that are no longer kept whole days (UTC) count, and neither their names nor their ids
+    are known. USED is what hosts measured, of what was asked for; PEAK the
     most memory that one try held at once.
     """
     after_ms = clock.now_ms() - int(since_s * 1000) if since_s else first

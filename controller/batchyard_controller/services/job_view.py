@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from batchyard.array_values import NO_VALUES
-from batchyard.ids import attempt_id
 from batchyard.resources import NO_USAGE
 from batchyard.states import JobState
 from batchyard.task_messages import CONDITIONS
@@ -130,7 +129,7 @@ def _node(unit: Unit) -> job_pb2.NodeDetails | None:
 
 def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Attempt:
     ran = unit.main if unit.is_parent else unit
-    name = attempt_id(ran.id, ended.number)
+    name = ended.id_of(ran.id)
     count = len(unit.task.containers)
     told = [_container_message(unit, name, part) for part in parts.ended_parts(unit.task, ended.containers)]
     return job_pb2.Attempt(

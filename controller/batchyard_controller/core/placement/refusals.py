@@ -80,8 +80,10 @@ class BlockedHead:
 
     Attributes:
         since_boot_ms: When that was first seen, on our clock.
+        is_told: Whether who follows the yard's events was told.
     """
 
     unit_id: JobId
     block: Block
     since_boot_ms: int
+    is_told: bool = False

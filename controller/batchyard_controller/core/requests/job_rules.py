@@ -24,7 +24,7 @@ from batchyard_controller.core.model.nodes import Nodes
 from batchyard_controller.core.model.settings import CAPABILITIES, Platform
 
 from .array_rules import check_array
-from .checks import Violations, check_range, check_text, quote
+from .checks import Violations, check_fence, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
 from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
 from .node_rules import check_nodes
@@ -247,6 +247,7 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     if definition.retry is not None:
         check_retry(out, "retry_strategy", definition.retry)
     check_timeout(out, "timeout_s", definition.timeout_s)
+    check_fence(out, definition.fence_s)
     if definition.scheduling_priority is not None:
         check_range(out, "scheduling_priority", definition.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
     check_quantities(out, "consumables", definition.consumables)
@@ -320,6 +321,7 @@ def check_submission(submission: Submission) -> Violations:
     if submission.retry is not None:
         check_retry(out, "retry_strategy", submission.retry)
     check_timeout(out, "timeout_s", submission.timeout_s)
+    check_fence(out, submission.fence_s)
     check_named_share(out, "share_identifier", submission.share_identifier)
     if submission.scheduling_priority is not None:
         check_range(out, "scheduling_priority", submission.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
