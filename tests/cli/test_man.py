@@ -48,7 +48,7 @@ def test_nothing_of_a_text_is_obeyed() -> None:
             ["--stdin FILE", "batchyard submit --sweep lr=0.1,0.2 --sweep seed=1..5 -- ./train Ref::lr"],
         ),
         ("batchyard", ["124  no answer, or no end, in time", "List jobs, newest first."]),
-        ("batchyard-context", ["Keep a yard as NAME."]),
+        ("batchyard-context", ["Keep a yard as NAME.", "-h, --help"]),
     ],
 )
 def test_man_shows_it(folder: Path, page: str, words: list[str]) -> None:

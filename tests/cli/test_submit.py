@@ -468,5 +468,4 @@ def test_what_a_process_reads_and_where_its_log_is_copied(
     assert "container.stdin: 65537 bytes; at most 65536 are allowed" in refused.err
     image = run("submit", "--image", "busybox", "--log-file", "%q", "--", "cat")
     assert "container.output_path: '%q' is not one of %a, %j, %n, %N, %t, %x, %%" in image.err
-    assert "container.output_path: is for plain processes: a job with an image cannot have it" in image.err
     assert "only the definition can say it" in run("submit", "--definition", "d", "--stdin", "-").err

@@ -80,21 +80,30 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 def walk(all_steps: list[Step], around: dict[str, str]) -> None:
     """Carry out commands in one shell, and see that each prints what the page shows."""
-    script = "".join(f"printf '{MARK}'\n{step.command}\n" for step in all_steps)
-    done = subprocess.run(
-        ["bash", "-c", script],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=around,
-        cwd=around["PWD"],
-        timeout=LIMIT_S,
-        check=False,
-    )
-    printed = done.stdout.decode().split(MARK)[1:]
+    script = "".join(f"printf '{MARK}'\n{_at_a_terminal(step.command)}\n" for step in all_steps)
+    try:
+        done = subprocess.run(
+            ["bash", "-c", script],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=around,
+            cwd=around["PWD"],
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        pytest.fail(f"not done after {LIMIT_S} s: {(error.output or b'').decode()}")
+    printed = done.stdout.decode().replace("\r\n", "\n").split(MARK)[1:]
     assert len(printed) == len(all_steps), done.stdout.decode()
     for step, text in zip(all_steps, printed, strict=True):
         assert matches(step.shown, text), f"$ {step.command}\n{text}\nThe page shows:\n{step.shown}"
+
+
+def _at_a_terminal(command: str) -> str:
+    """Give a command that wants a terminal one."""
+    spawn = "import pty, sys; pty.spawn(sys.argv[1:])"
+    return f"{sys.executable} -c '{spawn}' {command}" if " --pty " in command else command
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.partition("\n")[0].removeprefix("## "))

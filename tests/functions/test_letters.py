@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
+import docker.utils
 import pytest
 from docker.utils import kwargs_from_env
 from tests.clients.image import make_image

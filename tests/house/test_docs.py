@@ -80,7 +80,7 @@ def parse(words: list[str]) -> None:
         click.UsageError: it has no such command or option, or an option lacks its value.
     """
     command: click.Command = app
-    ctx = click.Context(app, info_name="batchyard")
+    ctx = click.Context(app, info_name="batchyard", **app.context_settings)
     while isinstance(command, click.Group):
         _, words, _ = command.make_parser(ctx).parse_args(words)
         if not words:

@@ -22,7 +22,7 @@ _CONTROLS = str.maketrans({"\\": r"\e", "-": r"\-", "\N{NO-BREAK SPACE}": " "})
 
 def pages() -> Iterator[tuple[str, str]]:
     """Yield name and text of the page of every command, its groups' included."""
-    yield from _pages_below(app, click.Context(app, info_name="batchyard"))
+    yield from _pages_below(app, click.Context(app, info_name="batchyard", **app.context_settings))
 
 
 def _pages_below(command: click.Command, ctx: click.Context) -> Iterator[tuple[str, str]]:
