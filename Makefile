@@ -22,7 +22,7 @@ unexport BATCHYARD_DOCKERD_FLAGS
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-again test-core sim faults lint types proto fmt bench build lock release wheel-check clean
+.PHONY: help setup demo test test-again test-core sim lint types proto fmt bench build lock release wheel-check clean faults man
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -79,7 +79,12 @@ fmt: $(READY) ## Format code and protos
 bench: $(READY) ## Measure, each number beside a baseline of the same run
 	$(BIN)/python bench/run.py
 
-build: $(READY) ## Build the wheel into dist/
+man: $(READY) ## Write the man pages; in the virtual environment `man batchyard-submit` finds them
+	rm -rf build/man $(VENV)/share/man/man1/batchyard*
+	$(BIN)/python -m batchyard.cli.man build/man/man1
+	mkdir -p $(VENV)/share/man/man1 && cp build/man/man1/* $(VENV)/share/man/man1/
+
+build: man ## Build the wheel, with its man pages, into dist/
 	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --retries 10 --wheel-dir dist .
 
