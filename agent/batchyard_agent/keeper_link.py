@@ -29,6 +29,7 @@ import structlog
 from batchyard.state_folder import make_private_folder
 from batchyard_agent import keeper
 from batchyard_agent.keeper import kernel, marks, wire
+from batchyard_agent.keeper.guard import Guard
 from batchyard_agent.keeper.record import Ended, ended_from
 from batchyard_agent.runtimes.plain_names import whole_name
 
@@ -248,6 +249,7 @@ class KeeperLink:
                     raise OSError(f"no keeper comes up in {self.folder}: {error}") from error
                 if not self._has_child():
                     make_private_folder(self.folder)
+                    self._leave_word()
                     self._child = _start(self.folder)
                 await asyncio.sleep(_RETRY_S)
             except (TimeoutError, wire.NotSpokenError) as error:
@@ -257,6 +259,13 @@ class KeeperLink:
                 self._end_keeper()
             else:
                 return
+
+    def _leave_word(self) -> None:
+        """Write down what a keeper goes by that starts now: one that stood still did not hear of the last contact."""
+        if self._guard:
+            boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            since_ms, fence_ms, *rest = (field.decode() for field in self._guard[1:])
+            Guard(str(self.folder), boot_id).tell(int(since_ms), int(fence_ms), *rest)
 
     def _has_child(self) -> bool:
         """Say whether the keeper that this process started lives, and take the end of one that does not."""

@@ -63,7 +63,8 @@ class Host:
         self.has_engine = name == ENGINE and yard.has_engine
         arguments = [*space.prefix, sys.executable, "-m", "batchyard_agent", "--controller", yard.users_address]
         arguments += ["--join-token-file", str(yard.token_file), "--name", name, "--state-dir", str(self.state)]
-        arguments += ["--runtimes", "docker,process" if self.has_engine else "process", "--keep-free", "16M"]
+        # Of what must be there an agent cannot do without when it starts; a busy engine may be late.
+        arguments += [*([] if self.has_engine else ["--runtimes", "process"]), "--keep-free", "16M"]
         arguments += ["--cpus", str(CPUS), "--memory", "4G", "--container-network", "none"]
         arguments += ["--allow-volume", str(yard.witness.folder)]
         self.agent = Program(f"agent {name}", arguments, yard.folder / f"agent-{name}.log", _ENVIRONMENT)

@@ -120,8 +120,9 @@ class Guard:
         head, _, body = self._ask("GET", self.query).partition(b"\r\n\r\n")
         if b" 200 " not in head.split(b"\r\n")[0]:
             raise OSError(f"the engine says {head[:200]!r}")
-        now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         for container in json.loads(body):
+            self.load()  # the engine may have taken long: a contact that was told of meanwhile counts
+            now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
             if not self.has_passed(int((container.get("Labels") or {}).get(FENCE_LABEL, FENCE_OF_HOST)), now_s):
                 continue
             self._ask("POST", f"/containers/{container['Id']}/kill")

@@ -25,7 +25,7 @@ from batchyard_agent.keeper.guard import Guard
 from batchyard_agent.keeper.record import FENCE_OF_HOST
 from batchyard_agent.keeper_link import KeeperLink
 from batchyard_agent.runtimes.docker import DockerRuntime
-from batchyard_agent.runtimes.protocol import Adoption, Exited, Observation, StartFailed, Vanished
+from batchyard_agent.runtimes.protocol import Adoption, Exited, Observation, StartFailed, StopSignal, Vanished
 
 from .engine import ENGINE_ADDRESS, container_spec, ensure_image, named, remove_all
 from .process_attempts import Host, attempt, lives, log_of, runtime, shell, until
@@ -94,6 +94,27 @@ async def test_at_the_deadline_all_ends_and_nothing_starts_before_a_later_one(ho
     assert (refused.host_failed, "out of touch" in refused.reason) == (True, True)
     host.runtime._link.guard(since_ms=boot_ms(), fence_ms=60_000, containers=(), engine="", query="")
     assert isinstance(await host.done(attempt(tmp_path, "true", number=3)), Exited)
+
+
+async def test_a_keeper_that_starts_goes_by_the_last_contact(host: Host, tmp_path: Path) -> None:
+    """Its predecessor stood still, and did not hear of it: what runs is not ended by what that had heard."""
+    spec = shell(tmp_path, STUBBORN)
+    await host.runtime.launch(spec)
+    await until(lambda: log_of(spec))
+    before = keeper(tmp_path / "keeper")
+    host.runtime._link.guard(since_ms=boot_ms(), fence_ms=2_000, containers=(), engine="", query="")
+    contact = tmp_path / "keeper" / "contact"
+    await until(lambda: contact.exists() and b"\n2000\n" in contact.read_bytes())
+    os.kill(before, signal.SIGSTOP)
+    passed_ms = boot_ms() + 2_000
+    host.runtime._link.guard(since_ms=boot_ms(), fence_ms=600_000, containers=(), engine="", query="")
+    await until(lambda: boot_ms() > passed_ms)
+    assert b"\n2000\n" in contact.read_bytes()
+    os.kill(before, signal.SIGKILL)
+    await until(lambda: keeper(tmp_path / "keeper") not in {0, before} and host.runtime._link.is_open)
+    await host.runtime.signal(spec.attempt_id, StopSignal.KILL)
+    end = await host.end(spec)
+    assert not (isinstance(end, Exited) and end.is_fenced)
 
 
 async def test_each_process_ends_at_its_own_fence_also_under_the_next_keeper(host: Host, tmp_path: Path) -> None:
@@ -252,6 +273,29 @@ async def test_containers_are_killed_through_the_engines_socket(
     assert asked[:3] == ["GET /all?of=us", "POST /containers/c1/kill", "POST /containers/c2/kill"]
     link.guard(since_ms=0, fence_ms=0, containers=(), engine="", query="")
     await link.close()
+
+
+def test_a_contact_counts_that_came_while_the_engine_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine may take long to answer: what started meanwhile is not ended."""
+
+    def answer_late(self: Engine) -> None:
+        Guard(str(tmp_path), "this boot").tell(boot_ms() + 60_000, 1, "0,1", str(tmp_path / "engine"), "/all")
+        Engine.do_GET(self)
+
+    asked: list[str] = []
+    handler = type("Slow", (Engine,), {"asked": asked, "do_GET": answer_late})
+    monkeypatch.chdir(tmp_path)
+    with socketserver.UnixStreamServer("engine", handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            guard = Guard(str(tmp_path), "this boot")
+            guard.tell(boot_ms() - 2, 1, "0,1", str(tmp_path / "engine"), "/all")
+            guard.kill_containers()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked == ["GET /all"]
 
 
 @pytest.mark.docker
