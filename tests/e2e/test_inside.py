@@ -82,17 +82,15 @@ def test_a_job_at_a_terminal_goes_on_over_breaks_and_ends_with_its_code(yard: Ya
             yard.controller.kill()
             yard.controller.start()
             person.see(b"attaching again")
-            person.press(b"\recho B''ACK\r")
-            person.see(b"BACK")
+            person.ask(b"echo B''ACK\r", b"BACK")
             with Person(yard.socket, "attach", job_id) as other:
                 person.see(b"somebody else is at the job's terminal")
-                other.press(b"echo A is $A\r")
-                other.see(b"A is 77")
+                other.ask(b"echo A is $A\r", b"A is 77")
                 other.press(b"\r~.")
                 other.see(b"left")
                 assert other.end() == 130
         with Person(yard.socket, "attach", job_id) as person:
-            person.see(b"$ ")
+            person.ask(b"echo B''ACK\r", b"BACK")
             person.press(b"exit 6\r")
             assert person.end() == 6
         ended = client.wait(job_id)
