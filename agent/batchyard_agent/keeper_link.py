@@ -17,6 +17,8 @@ import socket
 import struct
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -28,6 +30,7 @@ from batchyard.state_folder import make_private_folder
 from batchyard_agent import keeper
 from batchyard_agent.keeper import kernel, marks, wire
 from batchyard_agent.keeper.record import Ended, ended_from
+from batchyard_agent.runtimes.plain_names import whole_name
 
 WELCOME_LIMIT_S = 10.0
 """How long a keeper may take to answer before it counts as one that stands still; it reads its journal first."""
@@ -37,6 +40,9 @@ SILENCE_LIMIT_S = 10.0
 """A keeper that has answered nothing for so long stands still: another takes its place."""
 KILL_LIMIT_S = 2.0
 """Likewise one that was told to end what the fence demands."""
+
+FORGOTTEN_MAX = 10_000
+"""So many forgotten attempts are remembered, the last ones: more than a keeper can have heard of and not written down."""
 
 _RETRY_S = 0.02
 _READ_BYTES = 1 << 18
@@ -112,6 +118,7 @@ class KeeperLink:
         self._task: asyncio.Task[None] | None = None
         self._heard_s = 0.0
         self._guard: tuple[bytes, ...] = ()
+        self._forgotten: deque[str] = deque(maxlen=FORGOTTEN_MAX)
         self._orphans: dict[int, str] = {}
         """Descriptors of attempts that are now children of this process, and their names."""
         self._has_orphans = False
@@ -166,6 +173,13 @@ class KeeperLink:
         if self._connection is not None:
             self._connection.writer.write(wire.message(*fields))
 
+    def forget(self, *names: str) -> None:
+        """Have attempts forgotten, by their own names or that of the whole; the next keeper forgets them too."""
+        for name in names:
+            self.kept.pop(name, None)
+            self._forgotten.append(name)
+            self.send(b"forget", name.encode())
+
     def expect_entry(self) -> tuple[bytes, asyncio.Future[tuple[str, int]], asyncio.Future[int | None]]:
         """
         Expect the keeper's word on a command that it is about to be told to let into an attempt.
@@ -181,9 +195,19 @@ class KeeperLink:
         left.add_done_callback(lambda _: self._visits.pop(number, None))
         return number, begun, left
 
-    def guard(self, *, deadline_ms: int, containers: int, engine: str, query: str) -> None:
-        """Tell until when (CLOCK_BOOTTIME; 0: for ever) attempts may run, and how containers are found."""
-        told = (b"guard", b"%d" % deadline_ms, b"%d" % containers, engine.encode(), query.encode())
+    def guard(self, *, since_ms: int, fence_ms: int, containers: Iterable[int], engine: str, query: str) -> None:
+        """
+        Tell since when the silence counts, and how containers are found.
+
+        Args:
+            since_ms: CLOCK_BOOTTIME.
+            fence_ms: After how long an attempt is ended that has no fence of its own; 0: never.
+            containers: The fences of all containers that may run.
+            engine: See ``keeper.guard.Guard``.
+            query: Likewise.
+        """
+        fences = ",".join(map(str, sorted(containers)))
+        told = (b"guard", b"%d" % since_ms, b"%d" % fence_ms, fences.encode(), engine.encode(), query.encode())
         if told != self._guard:
             self._guard = told
             self.send(*told)
@@ -271,6 +295,9 @@ class KeeperLink:
         self._heard_s = asyncio.get_running_loop().time()
         if self._guard:
             self.send(*self._guard)
+        # The former keeper may have ended before it heard, or wrote down, that it should.
+        gone = set(self._forgotten)
+        self.forget(*(name for name in self.kept.copy() if name in gone or whole_name(name) in gone))
 
     async def _follow(self) -> None:
         assert self._connection is not None

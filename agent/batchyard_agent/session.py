@@ -344,7 +344,17 @@ class Session:
         )
         self.welcomed = True
         log.info("connected to the controller", epoch=welcome.epoch, attempts=len(attempts))
+        if welcome.asks_all:
+            self._tell_all()
         return Timers(heartbeat_interval_s=max(HEARTBEAT_INTERVAL_MS_MIN, welcome.heartbeat_interval_ms) / 1000)
+
+    def _tell_all(self) -> None:
+        """Report, as a store asks for that was put back from a backup, what has ended and was acknowledged."""
+        ended = list(self._driver.table.tombstones.values())
+        for start in range(0, len(ended), REPORTS_PER_MESSAGE):
+            reports = map(report_from, ended[start : start + REPORTS_PER_MESSAGE])
+            self._send(agent_pb2.ConnectRequest(reports=agent_pb2.AttemptReports(reports=reports)))
+        self._send(agent_pb2.ConnectRequest(reports=agent_pb2.AttemptReports(is_all=True)))
 
     async def _leave(self) -> NoReturn:
         raise SessionEndedError(await self._leaving)

@@ -98,8 +98,8 @@ class Client:
     """
     A client of one controller, for plain threads; safe to share between them.
 
-    Arguments are those of :class:`batchyard.client.AsyncClient`; *on_retry* is called
-    in the background thread. Use it as a context manager, or call :meth:`close`.
+    Arguments are those of :class:`batchyard.client.AsyncClient`; *on_retry* and *on_stale* are
+    called in the background thread. Use it as a context manager, or call :meth:`close`.
     """
 
     def __init__(
@@ -107,12 +107,20 @@ class Client:
         address: str | None = None,
         *,
         credentials: Path | None = None,
+        context: str | None = None,
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
+        on_stale: Callable[[int], None] | None = None,
     ) -> None:
         self.client = AsyncClient(
-            address, credentials=credentials, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry
+            address,
+            credentials=credentials,
+            context=context,
+            timeout_s=timeout_s,
+            retry_s=retry_s,
+            on_retry=on_retry,
+            on_stale=on_stale,
         )
         self._loop = _Background.loop_of_this_process()
         self._is_closed = False
@@ -174,6 +182,9 @@ class Client:
     reclaim_host = _sync(AsyncClient.reclaim_host)
     keep_host = _sync(AsyncClient.keep_host)
     remove_host = _sync(AsyncClient.remove_host)
+    release_brake = _sync(AsyncClient.release_brake)
+    describe_restore = _sync(AsyncClient.describe_restore)
+    stop_stray = _sync(AsyncClient.stop_stray)
 
     create_scheduling_policy = _sync(AsyncClient.create_scheduling_policy)
     describe_scheduling_policies = _sync(AsyncClient.describe_scheduling_policies)
@@ -193,6 +204,12 @@ class Client:
 
     search = _sync(AsyncClient.search)
     sum_usage = _sync(AsyncClient.sum_usage)
+
+    list_events = _sync_iterator(AsyncClient.list_events)
+    create_sink = _sync(AsyncClient.create_sink)
+    list_sinks = _sync(AsyncClient.list_sinks)
+    switch_sink = _sync(AsyncClient.switch_sink)
+    delete_sink = _sync(AsyncClient.delete_sink)
 
     tag_resource = _sync(AsyncClient.tag_resource)
     untag_resource = _sync(AsyncClient.untag_resource)

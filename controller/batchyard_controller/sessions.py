@@ -34,10 +34,13 @@ from batchyard_controller.core.commands import (
     Command,
     EndSession,
     PublishMove,
+    PublishNotice,
     SendAck,
     SendRevoke,
     SendStart,
     SendStop,
+    TellBrake,
+    Warn,
 )
 from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
 from batchyard_controller.core.jobs.output_paths import with_output_paths
@@ -60,7 +63,6 @@ from .doors import Peer, PeerKind
 from .driver import Driver
 from .leadership import Leadership
 from .meetings import Meetings
-from .move_log import MoveLog
 from .vault import Vault
 
 STOP_GRACE_S = 30
@@ -161,18 +163,15 @@ class Sessions:
         self._sessions: dict[HostId, _Session] = {}
         self._usage: dict[HostId, host_pb2.HostUsage] = {}
         self._epoch = 0
-        self.moves = MoveLog(0)
         self.meetings = Meetings(read_boot_ms)
 
     def open_term(self, epoch: int) -> Sessions:
         """Begin a term; agents connect from now on."""
         self._epoch = epoch
-        self.moves = MoveLog(epoch)
         return self
 
     def close(self) -> None:
         """End the term: agents have to say again what they keep."""
-        self.moves.close()
         self.meetings.end_all()
         for session in self._sessions.values():
             session.end()
@@ -201,6 +200,13 @@ class Sessions:
         session = self._begin(driver, hello, peer.proven)
         log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
         log.info("host joined", session=session.number, attempts=len(hello.attempts))
+        if hello.epoch > self._epoch:
+            log.error(
+                "the host knows a later epoch, and obeys no earlier one: was the store put back from a backup? "
+                "Stop all controllers of it, and call `batchyard controller restore`",
+                epoch=self._epoch,
+                known=hello.epoch,
+            )
         reader = asyncio.create_task(self._read_requests(driver, session, requests))
         expiry = None
         if peer.kind is PeerKind.HOST:
@@ -253,6 +259,7 @@ class Sessions:
                 heartbeat_interval_ms=limits.HEARTBEAT_INTERVAL_MS,
                 fence_ms=told_fence(facts, self._fence_ms),
                 session=session.number,
+                asks_all=driver.is_restoring,
             )
         )
         driver.post(
@@ -283,7 +290,8 @@ class Sessions:
     def _take(self, driver: Driver, session: _Session, request: pb.ConnectRequest) -> None:
         match request.WhichOneof("message"):
             case "reports":
-                driver.post(AttemptsReported(host_id=session.host_id, reports=reports(request.reports.reports)))
+                said, is_all = reports(request.reports.reports), request.reports.is_all
+                driver.post(AttemptsReported(host_id=session.host_id, reports=said, is_all=is_all))
             case "heartbeat":
                 beat = request.heartbeat
                 facts = host_facts(beat.facts) if beat.HasField("facts") else None
@@ -327,10 +335,14 @@ class Sessions:
 
     def carry_out(self, world: World, commands: Iterable[Command]) -> None:
         """Send commands to the hosts that are connected; the others hear them when they join."""
-        moves: list[PublishMove] = []
         for command in commands:
-            if isinstance(command, PublishMove):
-                moves.append(command)
+            if isinstance(command, PublishMove | PublishNotice):
+                continue  # it is in the trail
+            if isinstance(command, TellBrake):
+                _tell_brake(command)
+                continue
+            if isinstance(command, Warn):
+                structlog.get_logger().warning(command.text, **dict(command.details))
                 continue
             session = self._sessions.get(command.host_id)
             if session is None:
@@ -339,7 +351,6 @@ class Sessions:
                 self._hang_up(session, command)
             else:
                 _send(session, world, command)
-        self.moves.publish(moves)
 
     def _hang_up(self, session: _Session, command: EndSession) -> None:
         if session.number == command.session:
@@ -405,6 +416,18 @@ class Sessions:
 def _expired() -> UnauthenticatedError:
     text = "the certificate of this session has expired"
     return UnauthenticatedError(text, reason=Reason.BAD_CREDENTIALS)
+
+
+def _tell_brake(command: TellBrake) -> None:
+    if command.holds:
+        text = "many hosts fell silent at once: none of these is given up until they are back, or are said to be gone"
+        structlog.get_logger().error(
+            text, silent=command.silent, hosts=command.hosts, release="batchyard host release-brake"
+        )
+    else:
+        structlog.get_logger().warning(
+            "silent hosts are given up again by their fences", silent=command.silent, hosts=command.hosts
+        )
 
 
 def _why_hung_up(command: EndSession) -> UnavailableError | UnauthenticatedError:
@@ -483,5 +506,6 @@ def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
         security_level=security_pb2.SecurityLevel.Value(f"SECURITY_LEVEL_{level}"),
         job_queue=spec.queue,
         owner=spec.owner,
+        fence_ms=attempt.fence_ms,
         **task_fields(task),  # type: ignore[arg-type]  # its one field, by name
     )

@@ -88,15 +88,16 @@ def on_alarm(table: Table, attempt: Attempt, now: Now) -> list[Command]:
     return []
 
 
-def raise_fence(table: Table, now: Now) -> list[Command]:
-    """Kill everything: by now the controller may give these attempts to other hosts."""
-    table.fenced = True
-    stop = _fence_stop(table)
-    return [command for attempt in table.living() for command in request_stop(table, attempt, stop, now)]
+def raise_fence(table: Table, silent_until_ms: int, now: Now) -> list[Command]:
+    """Kill all whose fence a silence until then (boottime) has passed: the controller may give them to other hosts."""
+    assert table.meta.contact_ms is not None, table.meta
+    table.fenced_ms = silent_until_ms - table.meta.contact_ms
+    passed = (attempt for attempt in table.living() if 0 < table.fence_of(attempt) <= table.fenced_ms)
+    return [command for each in passed for command in request_stop(table, each, _fence_stop(table, each), now)]
 
 
-def _fence_stop(table: Table) -> Stop:
-    seconds = table.meta.fence_ms // 1000
+def _fence_stop(table: Table, attempt: Attempt) -> Stop:
+    seconds = table.fence_of(attempt) // 1000
     return Stop(cause=EndCause.FENCED, reason=f"Killed after {seconds} s without the controller", grace_ms=0)
 
 
@@ -116,7 +117,7 @@ def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list
     """
     cause, reason = EndCause.EXITED, exited.reason
     if exited.is_fenced and attempt.stop is None:
-        attempt = table.note(replace(attempt, stop=_fence_stop(table)))
+        attempt = table.note(replace(attempt, stop=_fence_stop(table, attempt)))
     elif exited.host_failed:
         cause = EndCause.HOST_ERROR
     elif attempt.stop is None and exited.exit_code and (fault := _gpu_fault(table, attempt)):

@@ -15,7 +15,7 @@ from _signal import SIGKILL, SIGSTOP, pidfd_send_signal  # type: ignore[import-n
 from batchyard_agent.keeper import birth, entering, groups, kernel, marks
 from batchyard_agent.keeper.jails import Jail, Jails
 from batchyard_agent.keeper.leaving import Adrift, Leaving
-from batchyard_agent.keeper.record import Ended, Journal, Kept, end_line, line
+from batchyard_agent.keeper.record import Ended, Journal, Kept, end_line, line, start_lines
 
 TYPE_CHECKING = False  # as in typing, which costs memory
 if TYPE_CHECKING:
@@ -134,11 +134,10 @@ class Attempts:
         if self._hands_on_privileges and any(order.user for order in orders):
             kernel.hand_on_no_privileges()
             self._hands_on_privileges = False
-        news = [Kept(order.name, self._new_mark(), now_ms, order.groups) for order in wanted.values()]
+        news = [Kept(o.name, self._new_mark(), now_ms, o.groups, o.fence_ms) for o in wanted.values()]
         self.kept |= {kept.name: kept for kept in news}
-        words = [("start", k.name, str(k.mark), str(now_ms), *k.groups) for k in news]
         try:
-            self._journal.append([line(*each) for each in words])
+            self._journal.append([each for kept in news for each in start_lines(kept)])
         except OSError as error:
             for kept in news:
                 self._never(kept, "journal", error.errno or 0)

@@ -210,8 +210,8 @@ class _Program:
         elif what == b"forget":
             self._attempts.forget([name.decode() for name in fields])
         elif what == b"guard":
-            deadline_ms, containers, engine, query = (field.decode() for field in fields)
-            self._guard.tell(int(deadline_ms), int(containers), engine, query)
+            since_ms, fence_ms, containers, engine, query = (field.decode() for field in fields)
+            self._guard.tell(int(since_ms), int(fence_ms), containers, engine, query)
         else:
             raise wire.NotSpokenError(f"unknown message {what[:20]!r}")
 
@@ -235,15 +235,17 @@ class _Program:
     def _start(self, orders: list[birth.Order]) -> None:
         if not orders:
             return
-        if self._guard.has_passed(_boot_s()):
-            for order in orders:
-                self._say(b"refused", order.name.encode(), b"fence")
+        now_s = _boot_s()
+        late = [order for order in orders if self._guard.has_passed(order.fence_ms, now_s)]
+        for order in late:
+            self._say(b"refused", order.name.encode(), b"fence")
+        if len(late) == len(orders):
             return
-        for name in self._attempts.start(orders):
+        for name in self._attempts.start([order for order in orders if order not in late]):
             self._say(b"refused", name.encode(), b"again")
 
     def _enter(self, number: bytes, terminal: bytes, streams: list[bytes], order: birth.Order) -> None:
-        if self._guard.has_passed(_boot_s()):
+        if self._guard.has_passed(order.fence_ms, _boot_s()):
             self._say(b"entered", number, b"gone", b"0")
             return
         door = entering.Door(self._agent_pid, streams, is_terminal=terminal == b"1")
@@ -304,9 +306,11 @@ class _Program:
         if not self._guard.is_due(now_s):
             return
         for kept in self._attempts.living():
-            self._attempts.note(kept.name, "fence")
-            self._attempts.signal(kept.name, SIGKILL)
-        self._attempts.help_with(self._guard.kill_containers)
+            if self._guard.has_passed(kept.fence_ms, now_s):
+                self._attempts.note(kept.name, "fence")
+                self._attempts.signal(kept.name, SIGKILL)
+        if self._guard.begins_round(now_s):
+            self._attempts.help_with(self._guard.kill_containers)
 
     def _is_over(self) -> bool:
         now_s = _boot_s()
@@ -317,7 +321,7 @@ class _Program:
         if self._agent is not None:
             self._needs_agent_at_s = 0.0
             return False
-        return now_s > self._needs_agent_at_s and not (self._attempts.living() or self._guard.is_needed(now_s))
+        return now_s > self._needs_agent_at_s and not (self._attempts.living() or self._guard.is_needed())
 
     def _clear(self) -> None:
         """Leave nothing behind, unless an agent is to learn yet how something ended."""

@@ -51,6 +51,8 @@ from batchyard_agent.runtimes.docker_spec import (
 from batchyard_agent.runtimes.docker_task import TaskAttempt
 from batchyard_agent.runtimes.held_mounts import HeldMounts
 from batchyard_agent.runtimes.host_access import Allowed
+from batchyard_agent.runtimes.job_user import JobUser
+from batchyard_agent.runtimes.process_launch import CannotLaunchError
 from batchyard_agent.runtimes.protocol import (
     Adoption,
     Entry,
@@ -80,6 +82,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def nobody_writes(_spec: LaunchSpec) -> JobUser | None:
+    """Have no copies of logs."""
+    raise CannotLaunchError("this host runs no plain processes, as whose user it would be written")
+
+
 class DockerRuntime:
     """
     Runs attempts in containers.
@@ -99,6 +106,8 @@ class DockerRuntime:
         mounts: Where volumes are held while they are mounted; None: they are not.
         networks: Those of queues; None: containers cannot be kept to a security level.
         secret_files: Where secrets that are files are kept; None: nowhere.
+        writer: As whom a copy of an attempt's log is written, None being this process's own
+            user; raises ``CannotLaunchError`` where it is not.
         now_ms: Wall clock.
 
     Attributes:
@@ -121,6 +130,7 @@ class DockerRuntime:
         mounts: HeldMounts | None = None,
         networks: QueueNetworks | None = None,
         secret_files: SecretFiles | None = None,
+        writer: Callable[[LaunchSpec], JobUser | None] = nobody_writes,
         now_ms: Callable[[], int] = clock.read_wall_ms,
     ) -> None:
         self._scope = scope
@@ -133,6 +143,7 @@ class DockerRuntime:
         self._mounts = mounts
         self._networks = networks
         self._secret_files = secret_files or SecretFiles(None)
+        self._writer = writer
         self._now_ms = now_ms
         self.fault = ""
         self._calls = Calls()
@@ -184,6 +195,7 @@ class DockerRuntime:
             mounts=await self._calls.once(self._hold, engine),
             networks=self._networks,
             secret_files=self._secret_files,
+            writer=self._writer,
             now_ms=self._now_ms,
             observe=observe,
         )

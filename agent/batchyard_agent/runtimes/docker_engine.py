@@ -15,6 +15,7 @@ below, so that callers tell "the engine said no" from "the engine did not answer
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import socket
 import struct
@@ -189,8 +190,8 @@ class Engine:
             bounds_disk=bounds_disk(info, Path("/proc/self/mounts").read_text()),
             shares_mounts=_shares_mounts(socket_path(address)),
         )
-        self._socket = socket_path(address)
         self._calls = docker.APIClient(**where, version=probe.api_version, timeout=CALL_TIMEOUT_S, num_pools=_POOLS)
+        self._socket_path = socket_path(address)
         self._digests: dict[str, str] = {}
         self._launches = docker.APIClient(
             **where, version=probe.api_version, timeout=LAUNCH_TIMEOUT_S, num_pools=_POOLS
@@ -226,7 +227,7 @@ class Engine:
 
         Not through the SDK, which loses what comes together with the answer's head.
         """
-        if not self._socket:
+        if not self._socket_path:
             raise EngineError("commands in containers take an engine that is reached by a unix socket")
         data = json.dumps(body).encode()
         head = (
@@ -236,7 +237,7 @@ class Engine:
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.settimeout(LAUNCH_TIMEOUT_S)
-            connection.connect(self._socket)
+            connection.connect(self._socket_path)
             connection.sendall(head.encode() + data)
             status, begun = _read_head(connection)
         except BaseException:
@@ -281,10 +282,33 @@ class Engine:
             answer = self._launches.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
         return str(answer["Id"])
 
-    def start(self, container: str) -> None:
-        """Start a container; nothing happens if it runs."""
-        with _translated():
+    def start(self, container: str, stdin: bytes = b"") -> None:
+        """Start a container, which then reads *stdin*; nothing happens if it runs."""
+        with self.fed(container, stdin) if stdin else contextlib.nullcontext(), _translated():
             self._launches.start(container)
+
+    @contextlib.contextmanager
+    def fed(self, container: str, data: bytes) -> Iterator[None]:
+        """
+        Have a container that was created read *data* and no more, once it is started within.
+
+        All of it is with the engine before the start, so that this process need not outlive that.
+
+        Raises:
+            EngineError, EngineSilentError: it cannot be given that.
+        """
+        # Not through the SDK, which lets nobody end what it sends and keep what it began.
+        if not self._socket_path:
+            raise EngineError("what a container reads can be given to an engine at a Unix socket alone")
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+            with _translated():
+                connection.settimeout(CALL_TIMEOUT_S)
+                connection.connect(self._socket_path)
+                path = f"/v{self._calls.api_version}/containers/{container}/attach?stdin=1&stream=1"
+                _upgrade(connection, path)
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+            yield
 
     def inspect(self, container: str) -> ContainerFacts:
         """Look at a container, by id or name."""
@@ -422,6 +446,26 @@ class Engine:
                 with contextlib.closing(response):
                     raise _refusal(response.status_code, response.text)
         return response
+
+
+def _upgrade(connection: socket.socket, path: str) -> None:
+    """
+    Make a connection one with a container (Docker Engine API: "Attach to a container").
+
+    Raises:
+        EngineError: the engine refused.
+        OSError: it went away.
+    """
+    asking = http.client.HTTPConnection("docker")
+    asking.sock = connection
+    try:
+        asking.request("POST", path, headers={"Connection": "Upgrade", "Upgrade": "tcp"})
+        answer = asking.getresponse()
+    except http.client.HTTPException as error:
+        raise OSError(f"the engine does not answer as one: {error!r}") from error
+    with contextlib.closing(answer):
+        if answer.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            raise _refusal(answer.status, answer.read().decode(errors="replace").strip())
 
 
 def _read_head(connection: socket.socket) -> tuple[int, bytes]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchyard.tasks import Container, Tmpfs
+from batchyard_agent.keeper.guard import FENCE_LABEL
 from batchyard_agent.runtimes.protocol import HOLDER, LaunchSpec, Mount
 from batchyard_agent.runtimes.secret_files import CONTAINER_FOLDER, FOLDER_VARIABLE
 
@@ -135,11 +136,13 @@ def container_body(
             ATTEMPT_LABEL: spec.attempt_id,
             JOB_LABEL: spec.job_id,
             **({PART_LABEL: spec.part} if spec.part else {}),
+            **({FENCE_LABEL: str(spec.fence_ms)} if spec.fence_ms is not None else {}),
         },
         "User": container.user,
         "WorkingDir": container.working_directory,
         "Tty": False,
-        "OpenStdin": False,
+        # Once: what it reads ends where what it was given does.
+        **dict.fromkeys(("OpenStdin", "StdinOnce", "AttachStdin"), bool(container.stdin)),
         "HostConfig": _host_config(spec, cpu_count, network) | _isolation(spec, isolation),
     }
     if container.terminal_grace_s:

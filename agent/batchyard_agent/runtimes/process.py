@@ -133,6 +133,10 @@ class ProcessRuntime:
         """``cgroup-v1``, ``cgroup-v2`` or ``rlimit``; right after ``open``."""
         return self._cgroups.enforcement if self._cgroups else "rlimit"
 
+    def writer(self, owner: str) -> JobUser | None:
+        """Return whom a job's processes run as, as `Launcher.user_of`."""
+        return self._launcher.user_of(owner)
+
     @property
     def user(self) -> str:
         """Whom processes run as, in words: by name where that has one."""
@@ -273,8 +277,7 @@ class ProcessRuntime:
         """Leave nothing of an attempt that never ran."""
         with suppress(OSError):
             (self._scratch / name).rmdir()
-        del self._link.kept[name]
-        self._link.send(b"forget", name.encode())
+        self._link.forget(name)
 
     def on_refused(self, name: str, why: str) -> None:
         """See ``keeper_link.Listener``."""
@@ -382,9 +385,7 @@ class ProcessRuntime:
         name = plain_name(attempt_id)
         assert not self._is_followed(name), f"{attempt_id} has not ended"
         await self._broom.remove(self._scratch / name)
-        for each in self._kept_of(name):
-            del self._link.kept[each]
-            self._link.send(b"forget", each.encode())
+        self._link.forget(*(self._kept_of(name) or [name]))  # of a keeper that is just coming up nothing is known yet
 
     def _is_followed(self, name: str) -> bool:
         return name in self._live or name in self._tasks

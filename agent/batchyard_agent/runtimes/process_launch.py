@@ -146,6 +146,7 @@ class Launcher:
             encode(scratch),
             encode(wanted if is_optional else ""),
             spec.container.stdin,
+            b"" if spec.fence_ms is None else b"%d" % spec.fence_ms,
         )
 
     def user_of(self, owner: str) -> JobUser | None:

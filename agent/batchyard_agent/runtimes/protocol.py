@@ -95,6 +95,7 @@ class LaunchSpec:
         security_level: That of its queue.
         job_queue: Its queue, of whose network its containers are where the level is not PRIVILEGED.
         owner: The user whose job it is, as the controller says; empty: the administrator's.
+        fence_ms: Its own fence, for who guards it; 0: never; None: that of its host.
     """
 
     attempt_id: str
@@ -122,6 +123,7 @@ class LaunchSpec:
     security_level: SecurityLevel = SecurityLevel.PRIVILEGED
     job_queue: str = ""
     owner: str = ""
+    fence_ms: int | None = None
 
     def with_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
         """Return it with secrets for its containers, by their names; its own have none."""

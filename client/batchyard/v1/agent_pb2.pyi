@@ -7,6 +7,7 @@ import batchyard.v1.attempt_pb2
 import batchyard.v1.entry_pb2
 import batchyard.v1.host_pb2
 import batchyard.v1.job_definition_pb2
+import batchyard.v1.resources_pb2
 import batchyard.v1.security_pb2
 import builtins
 import collections.abc
@@ -117,6 +118,7 @@ class AttemptSpec(google.protobuf.message.Message):
     SECURITY_LEVEL_FIELD_NUMBER: builtins.int
     JOB_QUEUE_FIELD_NUMBER: builtins.int
     OWNER_FIELD_NUMBER: builtins.int
+    FENCE_MS_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Never reused."""
     job_id: builtins.str
@@ -142,6 +144,10 @@ class AttemptSpec(google.protobuf.message.Message):
     owner: builtins.str
     """The user whose job it is, as the controller knows them; empty: the administrator's. A host that runs
     processes as their owners goes by it.
+    """
+    fence_ms: builtins.int
+    """Silence after which it is ended, in place of that of the welcome; 0 means never. Absent: as there. Only
+    agents whose facts name "attempt-fences" go by it.
     """
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties: ...
@@ -186,9 +192,11 @@ class AttemptSpec(google.protobuf.message.Message):
         security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
         job_queue: builtins.str = ...,
         owner: builtins.str = ...,
+        fence_ms: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container", b"container", "node", b"node", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "job_queue", b"job_queue", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "owner", b"owner", "security_level", b"security_level", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_fence_ms", b"_fence_ms", "container", b"container", "fence_ms", b"fence_ms", "node", b"node", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_fence_ms", b"_fence_ms", "attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "fence_ms", b"fence_ms", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "job_queue", b"job_queue", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "owner", b"owner", "security_level", b"security_level", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_fence_ms", b"_fence_ms"]) -> typing.Literal["fence_ms"] | None: ...
 
 Global___AttemptSpec: typing_extensions.TypeAlias = AttemptSpec
 
@@ -267,6 +275,8 @@ class AttemptReport(google.protobuf.message.Message):
     USAGE_FIELD_NUMBER: builtins.int
     CONTAINERS_FIELD_NUMBER: builtins.int
     IMAGE_DIGEST_FIELD_NUMBER: builtins.int
+    GPUS_FIELD_NUMBER: builtins.int
+    RESOURCES_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     phase: Global___AttemptPhase.ValueType
     started_at_ms: builtins.int
@@ -290,6 +300,14 @@ class AttemptReport(google.protobuf.message.Message):
         or ended; older ones do not.
         """
 
+    @property
+    def gpus(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GpuClaim]:
+        """What it holds of GPUs, of one that has not ended: a store that was put back from a backup may not know."""
+
+    @property
+    def resources(self) -> batchyard.v1.resources_pb2.Resources:
+        """What it was promised of its host, likewise."""
+
     def __init__(
         self,
         *,
@@ -303,9 +321,11 @@ class AttemptReport(google.protobuf.message.Message):
         usage: batchyard.v1.attempt_pb2.Usage | None = ...,
         containers: collections.abc.Iterable[Global___ContainerReport] | None = ...,
         image_digest: builtins.str = ...,
+        gpus: collections.abc.Iterable[Global___GpuClaim] | None = ...,
+        resources: batchyard.v1.resources_pb2.Resources | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "image_digest", b"image_digest", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "resources", b"resources", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "gpus", b"gpus", "image_digest", b"image_digest", "phase", b"phase", "reason", b"reason", "resources", b"resources", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___AttemptReport: typing_extensions.TypeAlias = AttemptReport
@@ -395,14 +415,18 @@ class AttemptReports(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     REPORTS_FIELD_NUMBER: builtins.int
+    IS_ALL_FIELD_NUMBER: builtins.int
+    is_all: builtins.bool
+    """The last answer to a welcome that asked for all: nothing more is known of the past."""
     @property
     def reports(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AttemptReport]: ...
     def __init__(
         self,
         *,
         reports: collections.abc.Iterable[Global___AttemptReport] | None = ...,
+        is_all: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["reports", b"reports"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_all", b"is_all", "reports", b"reports"]) -> None: ...
 
 Global___AttemptReports: typing_extensions.TypeAlias = AttemptReports
 
@@ -498,12 +522,17 @@ class Welcome(google.protobuf.message.Message):
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: builtins.int
     FENCE_MS_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
+    ASKS_ALL_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     heartbeat_interval_ms: builtins.int
     fence_ms: builtins.int
     """The agent kills what it runs when no heartbeat was acknowledged for so long."""
     session: builtins.int
     """Number of this session, which its starts carry."""
+    asks_all: builtins.bool
+    """The store was put back from a backup: the agent is to report also the ended attempts that were
+    acknowledged and that it remembers. Agents whose facts name "tells-all" answer with `is_all`.
+    """
     def __init__(
         self,
         *,
@@ -511,8 +540,9 @@ class Welcome(google.protobuf.message.Message):
         heartbeat_interval_ms: builtins.int = ...,
         fence_ms: builtins.int = ...,
         session: builtins.int = ...,
+        asks_all: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "fence_ms", b"fence_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asks_all", b"asks_all", "epoch", b"epoch", "fence_ms", b"fence_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "session", b"session"]) -> None: ...
 
 Global___Welcome: typing_extensions.TypeAlias = Welcome
 

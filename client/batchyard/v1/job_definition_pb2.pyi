@@ -550,18 +550,17 @@ class ContainerProperties(google.protobuf.message.Message):
     stop_timeout_s: builtins.int
     """Seconds from SIGTERM to SIGKILL: at least 2; 0 means 30."""
     working_directory_optional: builtins.bool
-    """The next three are of plain processes alone.
-    Where the host has no folder working_directory, or closes it to the job's user, the
+    """Of plain processes alone: where the host has no folder working_directory, or closes it to the job's user, the
     process starts in its own empty one, and its log begins with a line that says so.
     """
     stdin: builtins.bytes
     """What it reads as its standard input: at most 64 KiB, kept with the job and for all to
-    see who may see the job. Empty: nothing.
+    see who may see the job. Empty: nothing. Not of pods.
     """
     output_path: builtins.str
-    """A file that the job's user is to have a copy of the log in, written while it runs; a
-    path that is not absolute begins where the process started, and missing folders are
-    made. In it %j is the job's id (of a child its array's), %a the child's number (0 of
+    """A file of the host that is to have a copy of the log, written while it runs as whom a
+    plain process of the job would be; a path that is not absolute begins where the process
+    started (of a container it is absolute), and missing folders are made. Not of pods. In it %j is the job's id (of a child its array's), %a the child's number (0 of
     others), %n the node's index (likewise), %t the attempt's number, %x the job's name,
     %N the host's name and %% a "%".
     """
@@ -1052,6 +1051,7 @@ class JobDefinition(google.protobuf.message.Message):
     TASK_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     OWNER_FIELD_NUMBER: builtins.int
+    FENCE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     revision: builtins.int
     type: Global___JobDefinitionType.ValueType
@@ -1063,6 +1063,10 @@ class JobDefinition(google.protobuf.message.Message):
     created_at_ms: builtins.int
     owner: builtins.str
     """The user who registered the first revision of this name; empty: the administrator."""
+    fence_s: builtins.int
+    """Seconds of silence of its host after which an attempt is ended there and tried elsewhere: 30 to 86400;
+    -1: never; 0: the queue's.
+    """
     @property
     def container(self) -> Global___ContainerProperties: ...
     @property
@@ -1106,9 +1110,10 @@ class JobDefinition(google.protobuf.message.Message):
         task: Global___TaskProperties | None = ...,
         nodes: Global___NodeProperties | None = ...,
         owner: builtins.str = ...,
+        fence_s: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "name", b"name", "nodes", b"nodes", "owner", b"owner", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "fence_s", b"fence_s", "name", b"name", "nodes", b"nodes", "owner", b"owner", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___JobDefinition: typing_extensions.TypeAlias = JobDefinition
@@ -1195,12 +1200,17 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
     CONSUMABLES_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
+    FENCE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     type: Global___JobDefinitionType.ValueType
     """Default CONTAINER."""
     timeout_s: builtins.int
     scheduling_priority: builtins.int
     propagate_tags: builtins.bool
+    fence_s: builtins.int
+    """Seconds of silence of its host after which an attempt is ended there and tried elsewhere: 30 to 86400;
+    -1: never; 0: the queue's.
+    """
     @property
     def container(self) -> Global___ContainerProperties: ...
     @property
@@ -1246,9 +1256,10 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         task: Global___TaskProperties | None = ...,
         nodes: Global___NodeProperties | None = ...,
+        fence_s: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "fence_s", b"fence_s", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___RegisterJobDefinitionRequest: typing_extensions.TypeAlias = RegisterJobDefinitionRequest

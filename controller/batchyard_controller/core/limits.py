@@ -141,6 +141,9 @@ JOIN_TOKEN_TTL_S_MAX = 30 * 24 * 3600
 JOIN_TOKEN_USES_MAX = 10_000
 JOIN_TOKEN_NETWORKS_MAX = 20
 """Ours: who finds a token that was forgotten somewhere should find it useless."""
+SINKS_MAX = 100
+SINK_URL_LENGTH_MAX = 2048
+"""Ours."""
 HOST_NAME_LENGTH_MAX = 253
 """RFC 1035: of a name in text."""
 VOLUME_NAME_LENGTH_MAX = 255
@@ -238,6 +241,16 @@ FENCE_MS = 15 * 60_000
 """By then an agent without contact has killed what it runs, where nobody says otherwise (reliability, R7)."""
 FENCE_S_MIN, FENCE_S_MAX = 30, 24 * 3600
 """Between them the fence may be set; a shorter one would be passed by a network that is only slow (reliability, R7)."""
+
+FENCE_NEVER_S = -1
+"""What a job or a queue says that has none."""
+
+BRAKE_PERCENT = 20
+"""Where more of the hosts fall silent at once, none of these is given up (reliability, R12)."""
+BRAKE_WINDOW_MS = 60_000
+"""At once; and how long those that are still silent are waited for when most are back."""
+BRAKE_HOSTS_MIN = 3
+"""Ours: fewer may fail by themselves, unless they are all there are."""
 
 
 def fence_margin_ms(fence_ms: int) -> int:

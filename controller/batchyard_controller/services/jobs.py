@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from batchyard.errors import FailedPreconditionError, NotFoundError, Reason, Violation
-from batchyard.ids import HostId, JobId, attempt_id
+from batchyard.ids import HostId, JobId
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
 from batchyard_controller.convert.values import check_describe
@@ -120,7 +120,7 @@ class Jobs(rpc.JobServiceServicer):
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncIterator[pb.WatchJobsResponse]:
         watch = Watch(request, self._now_ms)
-        async with aclosing(watch.stream(self._leadership.driver, self._sessions.moves)) as responses:
+        async with aclosing(watch.stream(self._leadership.driver)) as responses:
             async for response in responses:
                 yield response
 
@@ -142,15 +142,15 @@ class Jobs(rpc.JobServiceServicer):
         """Find the attempt whose log is asked for; when following, wait for one to start."""
         reader = caller()
         while True:
-            moves = self._sessions.moves
-            place = moves.end
-            found = await self._leadership.driver.read(lambda world: _find_attempt(world, reader, request))
+            driver = self._leadership.driver
+            place = driver.trail.end
+            found = await driver.read(lambda world: _find_attempt(world, reader, request))
             if found is not None:
                 return found
             if not request.follow:
                 text = f"job {request.job_id} has not started; there is no log yet"
                 raise FailedPreconditionError(text, reason=Reason.JOB_NOT_STARTED, metadata={"job_id": request.job_id})
-            await moves.wait(place)
+            await driver.trail.wait(place)
 
     async def EnterJob(
         self, request_iterator: AsyncIterator[pb.EnterJobRequest], context: Any
@@ -208,9 +208,10 @@ def _find_attempt(world: World, reader: Principal, request: pb.ReadLogsRequest) 
         raise FailedPreconditionError(text, reason=Reason.JOB_IS_ARRAY, metadata={"job_id": unit.id})
     whose = unit.main.id if unit.is_parent else unit.id
     hosts = {ended.number: ended.host_id for ended in unit.attempts}
+    names = {ended.number: ended.id_of(whose) for ended in unit.attempts}
     live = history.live_attempt(world, unit)
     if live is not None:
-        hosts[live.number] = live.host_id
+        hosts[live.number], names[live.number] = live.host_id, live.id
     if request.attempt and request.attempt not in hosts:
         raise NotFoundError(
             f"job {request.job_id} has no attempt {request.attempt}; it has {len(hosts)}",
@@ -231,7 +232,7 @@ def _find_attempt(world: World, reader: Principal, request: pb.ReadLogsRequest) 
             text = f"attempt {number} of job {request.job_id} did not start, so it has no log: {why}"
             raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
     _check_host_is_kept(world, request.job_id, number, hosts[number])
-    return hosts[number], words.host_name(world, hosts[number]), attempt_id(whose, number), container
+    return hosts[number], words.host_name(world, hosts[number]), names[number], container
 
 
 def _check_host_is_kept(world: World, job_id: str, number: int, host_id: str) -> None:

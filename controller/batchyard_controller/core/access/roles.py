@@ -51,6 +51,7 @@ class Kind(StrEnum):
     JOIN_TOKEN = "join token"  # noqa: S105  # a word
     SESSION = "session of a host"
     METRICS = "metrics"
+    SINK = "sink"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ RIGHTS: Mapping[Role, _Rights] = {
         (Reach.ANY, "USE", (Kind.SIGNING_KEY,)),
         (Reach.ANY, "READ", (Kind.QUEUE, Kind.COUNTS, Kind.HOST)),  # of which its console keeps figures
     ),
+    Role.RELAY: _rights((Reach.ANY, "READ USE", (Kind.SINK,)), (Reach.ANY, "READ", (Kind.JOB,))),
     Role.METRICS: _rights((Reach.ANY, "READ", (Kind.METRICS,))),
 }
 """Of each role what it may do; all that stands nowhere here is denied."""
