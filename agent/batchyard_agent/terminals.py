@@ -21,6 +21,8 @@ from batchyard_agent.runtimes.protocol import Entry, EntryEnd, Take
 LOOK_S = 1.0
 """Time between looks for terminals at which nobody has been for too long."""
 
+TAKEN = "somebody else is at the job's terminal now; it goes on"
+
 
 class _Terminal:
     """One command, and who is at it."""
@@ -124,11 +126,13 @@ class Terminals:
                 self._end(attempt_id, end)
                 await tell_end(end)
                 await self._close(attempt_id)
+            elif terminal.left is not left:
+                await tell_end(EntryEnd(error=TAKEN))
         finally:
             feeding.cancel()
             leaving.cancel()
             await asyncio.gather(feeding, leaving, return_exceptions=True)
-            if not left.is_set() or terminal.left is left:  # nobody has come in their place
+            if terminal.left is left:  # nobody has come in their place
                 terminal.go()
                 self._presence.go(attempt_id, self._read_now().boot_ms)
 

@@ -156,6 +156,12 @@ def test_what_cannot_be_run_is_refused_by_itself(fields: dict[str, Any], says: s
         opening(**fields)
 
 
+def test_who_attaches_says_no_command() -> None:
+    opening(command=[], is_attach=True)
+    with pytest.raises(InvalidArgumentError, match="the job's own command"):
+        opening(is_attach=True)
+
+
 def test_a_piece_is_bounded() -> None:
     check_piece(limits.ENTRY_PIECE_BYTES_MAX)
     with pytest.raises(InvalidArgumentError):

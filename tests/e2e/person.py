@@ -37,6 +37,16 @@ class Person:
             assert self._read(1.0), f"it ended without {words!r}; shown: {self.shown!r}"
         self.shown = self.shown.partition(words)[2]
 
+    def ask(self, keys: bytes, words: bytes) -> None:
+        """Press *keys* until *words* are shown: what is typed while nobody is at a terminal yet is dropped."""
+        give_up_at_s = time.monotonic() + LIMIT_S
+        while words not in self.shown:
+            assert time.monotonic() < give_up_at_s, f"not shown: {words!r}; shown: {self.shown!r}"
+            self.press(keys)
+            for _ in range(20):
+                assert self._read(0.1), f"it ended without {words!r}; shown: {self.shown!r}"
+        self.shown = self.shown.partition(words)[2]
+
     def press(self, keys: bytes) -> None:
         os.write(self._terminal, keys)
 

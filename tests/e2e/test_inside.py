@@ -35,9 +35,9 @@ def test_a_shell_is_used_and_a_kill_of_either_side_costs_it_alone(yard: Yard, wi
             person.resize(44, 111)
             person.press(b"sleep 1; stty size\r")
             person.see(b"44 111")
-            person.press(b"sleep 1000 || echo in''ter\r")
-            person.see(b"inter")
-            person.press(b"\x03\r")
+            person.press(b"echo be''gun; sleep 1000\r")
+            person.see(b"begun")
+            person.press(b"\x03")
             person.see(b"$ ")
             person.press(b"exit 5\r")
             assert person.end() == 5
@@ -55,7 +55,7 @@ def test_a_shell_is_used_and_a_kill_of_either_side_costs_it_alone(yard: Yard, wi
             person.see(b"$ ")
             yard.controller.kill()
             assert person.end() == 4
-        yard.start_controller()
+        yard.controller.start()
         until(lambda: yard.is_ready(client, "a", attempts=1), "the host is back")
         assert yard.processes("a") == {attempt}
 
@@ -80,18 +80,17 @@ def test_a_job_at_a_terminal_goes_on_over_breaks_and_ends_with_its_code(yard: Ya
             person.press(b"A=77; stty size\r")
             person.see(b"33 99")
             yard.controller.kill()
-            yard.start_controller()
+            yard.controller.start()
             person.see(b"attaching again")
-            until(lambda: yard.is_ready(client, "a", attempts=1), "the host is back")
+            person.ask(b"echo B''ACK\r", b"BACK")
             with Person(yard.socket, "attach", job_id) as other:
-                other.see(b"$ ")
-                other.press(b"echo A is $A\r")
-                other.see(b"A is 77")
+                person.see(b"somebody else is at the job's terminal")
+                other.ask(b"echo A is $A\r", b"A is 77")
                 other.press(b"\r~.")
                 other.see(b"left")
                 assert other.end() == 130
         with Person(yard.socket, "attach", job_id) as person:
-            person.see(b"$ ")
+            person.ask(b"echo B''ACK\r", b"BACK")
             person.press(b"exit 6\r")
             assert person.end() == 6
         ended = client.wait(job_id)

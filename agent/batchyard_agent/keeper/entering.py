@@ -12,12 +12,15 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
-from _signal import SIG_DFL, SIGHUP, SIGKILL, SIGPIPE, SIGXFSZ, signal  # type: ignore[import-not-found]  # without enum, which costs memory
+from _signal import SIG_DFL, SIGHUP, SIGKILL, SIGSTOP, signal  # type: ignore[import-not-found]  # without enum, which costs memory
 
 from batchyard_agent.keeper import birth, groups, kernel, marks, wire
 
 _TIOCSCTTY = 0x540E
 """Makes a terminal the one that a session is controlled by (termios has no other need)."""
+
+_SIGNALS = 32
+"""Those below have names; what is above is for real time."""
 
 
 class Visit:
@@ -126,8 +129,9 @@ class _Child:
     def _run(self) -> None:
         order = self._order
         os.setsid()
-        signal(SIGPIPE, SIG_DFL)  # which Python ignores, as the other one
-        signal(SIGXFSZ, SIG_DFL)
+        for number in range(1, _SIGNALS):  # Python ignores some, and nohup, or a shell's &, what a terminal sends
+            if number not in (SIGKILL, SIGSTOP):
+                signal(number, SIG_DFL)
         marks.put(self._mark)
         self._stage = b"streams"
         self._take_streams()

@@ -15,7 +15,7 @@ below, so that callers tell "the engine said no" from "the engine did not answer
 from __future__ import annotations
 
 import contextlib
-import http.client
+import http
 import json
 import socket
 import struct
@@ -221,32 +221,40 @@ class Engine:
             connection, begun = self._hijack(f"exec/{entry}/start", {"Detach": False, "Tty": wanted.terminal})
         return entry, connection, begun
 
-    def _hijack(self, path: str, body: dict[str, Any]) -> tuple[socket.socket, bytes]:
+    def _hijack(self, path: str, body: dict[str, Any] | None = None) -> tuple[socket.socket, bytes]:
         """
         Make a call whose connection is a stream both ways from then on.
 
-        Not through the SDK, which loses what comes together with the answer's head.
+        Not through the SDK, which loses what comes together with the answer's head, and lets nobody
+        end what it sends and keep what it began.
+
+        Returns:
+            The connection, with a limit of time, and what came behind the head.
+
+        Raises:
+            EngineError: the engine refused, or is not reached by a unix socket.
+            OSError: it went away.
         """
         if not self._socket_path:
-            raise EngineError("commands in containers take an engine that is reached by a unix socket")
-        data = json.dumps(body).encode()
+            raise EngineError("what goes into a container can be given to an engine at a Unix socket alone")
+        data = json.dumps(body).encode() if body is not None else b""
         head = (
             f"POST /v{self._calls.api_version}/{path} HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(data)}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
         )
         connection = socket.socket(socket.AF_UNIX)
         try:
-            connection.settimeout(LAUNCH_TIMEOUT_S)
+            connection.settimeout(CALL_TIMEOUT_S)
             connection.connect(self._socket_path)
             connection.sendall(head.encode() + data)
             status, begun = _read_head(connection)
         except BaseException:
             connection.close()
             raise
-        if status in (101, 200):
+        if status == http.HTTPStatus.SWITCHING_PROTOCOLS:
             return connection, begun
         connection.close()
-        raise _refusal(status, begun.decode(errors="replace").strip())
+        raise _refusal(status, _told(begun))
 
     def resize_entry(self, entry: str, window: Window) -> None:
         """Let a command's terminal have another size."""
@@ -297,15 +305,10 @@ class Engine:
         Raises:
             EngineError, EngineSilentError: it cannot be given that.
         """
-        # Not through the SDK, which lets nobody end what it sends and keep what it began.
-        if not self._socket_path:
-            raise EngineError("what a container reads can be given to an engine at a Unix socket alone")
-        with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+        with _translated():
+            connection, _ = self._hijack(f"containers/{container}/attach?stdin=1&stream=1")
+        with contextlib.closing(connection):
             with _translated():
-                connection.settimeout(CALL_TIMEOUT_S)
-                connection.connect(self._socket_path)
-                path = f"/v{self._calls.api_version}/containers/{container}/attach?stdin=1&stream=1"
-                _upgrade(connection, path)
                 connection.sendall(data)
                 connection.shutdown(socket.SHUT_WR)
             yield
@@ -448,26 +451,6 @@ class Engine:
         return response
 
 
-def _upgrade(connection: socket.socket, path: str) -> None:
-    """
-    Make a connection one with a container (Docker Engine API: "Attach to a container").
-
-    Raises:
-        EngineError: the engine refused.
-        OSError: it went away.
-    """
-    asking = http.client.HTTPConnection("docker")
-    asking.sock = connection
-    try:
-        asking.request("POST", path, headers={"Connection": "Upgrade", "Upgrade": "tcp"})
-        answer = asking.getresponse()
-    except http.client.HTTPException as error:
-        raise OSError(f"the engine does not answer as one: {error!r}") from error
-    with contextlib.closing(answer):
-        if answer.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
-            raise _refusal(answer.status, answer.read().decode(errors="replace").strip())
-
-
 def _read_head(connection: socket.socket) -> tuple[int, bytes]:
     """Return the status of an answer of HTTP, and what came behind its head."""
     answer = b""
@@ -478,6 +461,14 @@ def _read_head(connection: socket.socket) -> tuple[int, bytes]:
         answer += more
     head, _, rest = answer.partition(b"\r\n\r\n")
     return int(head.split(None, 2)[1]), rest
+
+
+def _told(body: bytes) -> str:
+    """Return what the body of a refusal says."""
+    text = body.decode(errors="replace").strip()
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return str(json.loads(text)["message"])
+    return text
 
 
 def _refusal(status: int, message: str) -> EngineError:

@@ -107,7 +107,7 @@ def attach(session: options.Session, job: str) -> int:
 
 def be_at(client: Client, job_id: str, grace_s: int) -> int:
     """Wait for a job with a terminal to start, be at it to its end, and return its exit code."""
-    from batchyard.errors import HOST_AWAY, Reason, UnavailableError
+    from batchyard.errors import HOST_AWAY, Reason, UnauthenticatedError, UnavailableError
 
     try:
         _until_started(client, job_id)
@@ -115,11 +115,11 @@ def be_at(client: Client, job_id: str, grace_s: int) -> int:
         client.terminate_job(job_id, "interrupted before it started")
         return exits.INTERRUPTED
     passing = {Reason.ENTRY_BROKEN, Reason.NOT_LEADING, Reason.LEADERSHIP_LOST, Reason.CONTROLLER_UNREACHABLE}
-    passing |= {Reason.CONNECTION_BROKEN, *HOST_AWAY}
+    passing |= {Reason.CONNECTION_BROKEN, Reason.BAD_CREDENTIALS, *HOST_AWAY}
     for tries_left in reversed(range(int(grace_s / RETRY_S))):
         try:
             return _attached(client, job_id)
-        except UnavailableError as err:
+        except (UnavailableError, UnauthenticatedError) as err:  # as when a login ended: the next try prolongs it
             if not tries_left or err.reason not in passing:
                 raise
             out.note(f"{err}; attaching again")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import termios
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from batchyard.sync import Execution
 
 _READ_BYTES = 32 * 1024
+STOP_LIMIT_S = 1.0
+"""How long a piece that is under way may take when the command has ended."""
 
 
 def size() -> tuple[int, int]:
@@ -57,10 +60,8 @@ def join(execution: Execution, *, stdin: bool, terminal: bool) -> int:
     with (
         _raw() if is_raw else contextlib.nullcontext(),
         _following(execution) if terminal else contextlib.nullcontext(),
+        _feeding(execution, Escapes() if is_raw else None) if stdin else contextlib.nullcontext(),
     ):
-        if stdin:
-            escapes = Escapes() if is_raw else None
-            threading.Thread(target=_feed, args=(execution, escapes), daemon=True).start()
         for piece in execution:
             where = sys.stderr.buffer if piece.is_error else sys.stdout.buffer
             where.write(piece.data)
@@ -70,16 +71,32 @@ def join(execution: Execution, *, stdin: bool, terminal: bool) -> int:
     return exits.UNREACHABLE if execution.exit_code is None else execution.exit_code
 
 
-def _feed(execution: Execution, escapes: Escapes | None) -> None:
-    """Hand on what is typed, in a thread of its own, which nobody waits for."""
+@contextlib.contextmanager
+def _feeding(execution: Execution, escapes: Escapes | None) -> Iterator[None]:
+    """Hand on what is typed meanwhile, and nothing of what is typed later."""
+    stop, stopping = os.pipe()
+    thread = threading.Thread(target=_feed, args=(execution, escapes, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.close(stopping)
+        thread.join(STOP_LIMIT_S)
+        os.close(stop)
+
+
+def _feed(execution: Execution, escapes: Escapes | None, stop: int) -> None:
+    stdin = sys.stdin.fileno()
     with contextlib.suppress(BatchyardError, OSError, RuntimeError):
-        while typed := os.read(sys.stdin.fileno(), _READ_BYTES):
+        while stop not in select.select([stdin, stop], [], [])[0]:
+            typed = os.read(stdin, _READ_BYTES)
+            if not typed:
+                execution.close_stdin()
+                return
             execution.write(typed if escapes is None else escapes.take(typed))
             if escapes is not None and escapes.has_left:
-                execution.close()
                 signal.raise_signal(signal.SIGINT)
                 return
-        execution.close_stdin()
 
 
 @contextlib.contextmanager
