@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.yard import Yard, container
+from tests.core.yard import Yard, container, ended_report
 
 from batchyard.ids import HostId, JobId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.commands import Happening, PublishMove, PublishNotice, Subject, Why
-from batchyard_controller.core.events import SinkChanged, Ticked
+from batchyard_controller.core.events import AttemptsReported, SinkChanged, Ticked
+from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.endings import Trigger
 from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.refusals import Block
+from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.views.happenings import move_text, notice_text
-from batchyard_controller.store.memory import MemoryStore
+from batchyard_controller.store.codec import encode_touched, load_records
+from batchyard_controller.store.memory import MemoryData, MemoryStore
 from batchyard_controller.store.moves import LOST_KEY, PREFIX, join, told_by
 from batchyard_controller.store.packing import check
-from batchyard_controller.store.protocol import Atom, Put
+from batchyard_controller.store.protocol import Atom, Put, UnknownOutcomeError
 from batchyard_controller.trail import Trail, TrailBounds, write_cursor
 
 NOW = Instant(wall_ms=5_000, boot_ms=5_000)
@@ -155,6 +159,46 @@ async def test_only_what_names_it_is_looked_at():
     part = trail.look((0, 0), 10, b"abc")
     assert [place for place, _ in part.told] == [(1, 1), (1, 3)]
     assert part.end == trail.end
+
+
+def _turn(yard: Yard) -> tuple[list[tuple[str, Atom]], list[PublishMove]]:
+    """Return what changed since it was last asked, and what was told of it."""
+    touched = yard.world.ledger.take()
+    moves, yard.moves = yard.moves, []
+    return list(zip(touched, encode_touched(yard.world, touched), strict=True)), moves
+
+
+async def test_wherever_a_commit_is_cut_the_trail_tells_of_what_is_stored(yard: Yard):
+    """Also of what follows from the end of another: each job's last move leads to where a new leader finds it."""
+    yard.host("big", cpu=400_000, memory=100_000)
+    firsts = [yard.submit() for _ in range(200)]
+    for first in firsts:
+        yard.submit(depends_on=(Dependency(job_id=first.id),))
+    yard.plan()
+    data = MemoryData()
+    store = MemoryStore(data)
+    epoch = await store.campaign("first")
+    await store.commit(Trail(epoch).join(*_turn(yard), yard.now, None), epoch)
+    await store.resign()
+    yard.apply(AttemptsReported(host_id=HostId("big"), reports=tuple(map(ended_report, yard.live()))))
+    yard.plan()
+    groups, published = _turn(yard)
+    atoms = len(Trail(1).join(groups, published, yard.now, None))
+    assert atoms > 3
+    for cut in range(atoms + 1):
+        copy = MemoryData()
+        copy.pairs, copy.epoch = dict(data.pairs), data.epoch
+        leader = MemoryStore(copy)
+        epoch = await leader.campaign("a")
+        copy.cut_next_commit(cut)
+        with pytest.raises(UnknownOutcomeError):
+            await leader.commit(Trail(epoch).join(groups, published, yard.now, None), epoch)
+        heir = MemoryStore(copy)
+        trail = Trail(await heir.campaign("b"))
+        await trail.recall(heir)
+        world = restore(await load_records(heir), yard.now, Retention())
+        last = {told.job_id: told.after for _, told in trail.look((0, 0), 10_000).told if isinstance(told, PublishMove)}
+        assert {job.id: job.state for job in world.jobs.values()} == last, f"after {cut} of {atoms} atoms"
 
 
 def test_a_blocked_queue_is_told_once_where_somebody_is_told(yard: Yard):
