@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.figures import Figure
 from bench.scale import Scale
-from bench.yard import Program, Yard, open_yard, small_job
+from bench.yard import CALLERS, Program, Yard, open_yard, small_job
 from tests.ports import hold_address
 
 from batchyard import AsyncClient, wording
@@ -69,7 +69,7 @@ class Tally:
 
 async def measure(scale: Scale) -> AsyncIterator[Figure]:
     """Kill all day, then measure a day without."""
-    tally = await survive(scale.pick(2_500, 100), SEED, 0.2)
+    tally = await survive(scale.pick(2_500, 100), SEED, 0.5)
     yield Figure(
         name=f"moves delivered, {tally.moves:,} made",
         value=tally.moves - tally.missing,
@@ -83,14 +83,15 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
         yield figure
 
 
-async def survive(jobs: int, seed: int, pause_s: float = 0.0) -> Tally:
+async def survive(jobs: int, seed: int, pause_s: float = 0.0, callers: int = CALLERS) -> Tally:
     """
     Have jobs run while everything but their agent is killed again and again, and compare who was told what.
 
     Args:
         jobs: How many.
         seed: Of the dice that say when who is killed.
-        pause_s: Before each of a submitter's jobs, so that few jobs meet enough kills.
+        pause_s: Before each of a caller's jobs, so that few jobs meet enough kills.
+        callers: Who submit at once.
     """
     async with open_yard() as yard:
         await yard.add_agent("fake", CPUS)
@@ -100,7 +101,7 @@ async def survive(jobs: int, seed: int, pause_s: float = 0.0) -> Tally:
         victims = (yard.controller, relay, receiver)
         dice = random.Random(seed)
         kills = [0, 0, 0]
-        work = asyncio.create_task(_submit(yard, jobs, pause_s))
+        work = asyncio.create_task(_submit(yard, jobs, pause_s, callers))
         turns: list[int] = []
         while not work.done():
             await asyncio.wait({work}, timeout=dice.uniform(*PAUSES_S))
@@ -125,7 +126,7 @@ async def _answers(yard: Yard) -> bool:
     return True
 
 
-async def _submit(yard: Yard, jobs: int, pause_s: float) -> list[str]:
+async def _submit(yard: Yard, jobs: int, pause_s: float, callers: int) -> list[str]:
     """Submit jobs, some at once, each for as long as the controller is away, and wait for their ends."""
     job, left = small_job("fake://"), iter(range(jobs))
     ids: list[str] = []
@@ -139,7 +140,7 @@ async def _submit(yard: Yard, jobs: int, pause_s: float) -> list[str]:
 
     async with client:
         async with asyncio.TaskGroup() as group:
-            for _ in range(4):
+            for _ in range(callers):
                 group.create_task(call())
         await client.wait_all(ids, timeout_s=LIMIT_S)
     return ids

@@ -52,7 +52,7 @@ class WebhookReceiver:
         for place, body in enumerate(bodies):
             try:
                 status = self._post(body, secret)
-            except (OSError, http.client.HTTPException) as err:
+            except (OSError, http.client.HTTPException, ValueError) as err:  # a host that is no name is a ValueError
                 self.close()
                 raise DeliveryError(str(err) or type(err).__name__, place) from err
             if not 200 <= status < 300:
