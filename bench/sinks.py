@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ CPUS = 64
 SEED = 17
 PAUSES_S = (1.0, 5.0)
 """Between two kills."""
+LIFE_S = 4.0
+"""How long each lives at least."""
 MOVES_A_JOB = 4
 LIMIT_S = 900.0
 
@@ -102,17 +105,19 @@ async def survive(jobs: int, seed: int, pause_s: float = 0.0, callers: int = CAL
         dice = random.Random(seed)
         kills = [0, 0, 0]
         work = asyncio.create_task(_submit(yard, jobs, pause_s, callers))
+        began = [time.monotonic()] * 3
         turns: list[int] = []
         while not work.done():
             await asyncio.wait({work}, timeout=dice.uniform(*PAUSES_S))
             turns = turns or dice.sample(range(3), 3)
             victim = turns.pop()
-            if victim == 0 and not await _answers(yard):
-                continue  # it still starts, and submitters wait for it
+            if time.monotonic() - began[victim] < LIFE_S or not await _answers(yard):
+                continue  # who is killed while it starts, again and again, passes nothing on
             kills[victim] += 1
             await asyncio.to_thread(victims[victim].kill)
             await asyncio.sleep(dice.uniform(0, 0.3))
             victims[victim].start()
+            began[victim] = time.monotonic()
         ids = work.result()
         await _until_told(yard)
         return await _compare(yard, ids, ledger, (kills[0], kills[1], kills[2]))

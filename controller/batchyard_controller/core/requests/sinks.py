@@ -18,6 +18,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.commands import Published, PublishMove, Subject
 from batchyard_controller.core.events import SinkChanged, SinkDeleted
 from batchyard_controller.core.model.sinks import ChildMoves, Sink
+from batchyard_controller.core.model.units import names_child
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
@@ -183,7 +184,7 @@ def wants(world: World, sink: Sink, told: Published) -> bool:
     if not isinstance(told, PublishMove):
         in_queue = told.subject is Subject.QUEUE and (not sink.queues or told.id in sink.queues)
         return not sink.states and (in_queue or (told.subject is not Subject.QUEUE and not sink.queues))
-    if told.index is not None and (
+    if names_child(told.index) and (
         sink.children is ChildMoves.NONE or (sink.children is ChildMoves.ENDS and not told.after.is_final)
     ):
         return False
