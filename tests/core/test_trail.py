@@ -8,7 +8,7 @@ from tests.core.yard import Yard, container, ended_report
 from batchyard.ids import HostId, JobId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.commands import Happening, PublishMove, PublishNotice, Subject, Why
-from batchyard_controller.core.events import AttemptsReported, SinkChanged, Ticked
+from batchyard_controller.core.events import AttemptsReported, SealedChanged, Ticked
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.endings import Trigger
@@ -213,7 +213,7 @@ def test_a_blocked_queue_is_told_once_where_somebody_is_told(yard: Yard):
     tick(0)
     tick(70_000)
     assert not [n for n in yard.notices if n.subject is Subject.QUEUE], "there is no sink"
-    yard.apply(SinkChanged(sink=Sink(name="s", url="file:s")))
+    yard.apply(SealedChanged(kept=(Sink(name="s", url="file:s"),)))
     for later_ms in (0, 59_999, 1, 60_000):
         tick(later_ms)
     (notice,) = [n for n in yard.notices if n.subject is Subject.QUEUE]
