@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 import grpc.aio
 
-from batchyard.connection import Connection
+from batchyard.connection import Connection, Dialogue
 from batchyard.v1 import job_pb2
 from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
 from batchyard.v1.access_pb2_grpc import AccessServiceStub
@@ -133,6 +133,9 @@ class Calls:
         self.reclaim_host = Call(connection, hosts.ReclaimHost)
         self.approve_host = Call(connection, hosts.ApproveHost)
         self.remove_host = Call(connection, hosts.RemoveHost)
+        self.release_brake = Call(connection, hosts.ReleaseBrake)
+        self.describe_restore = Call(connection, hosts.DescribeRestore)
+        self.stop_stray = Call(connection, hosts.StopStray)
 
         self.search = Call(connection, SearchServiceStub(channel).Search)
 
@@ -185,6 +188,12 @@ class Calls:
     def watch_jobs(self, request: job_pb2.WatchJobsRequest) -> AsyncGenerator[job_pb2.WatchJobsResponse, None]:
         """Yield changes as :meth:`Connection.stream` does: whoever reads them moves *request*'s cursor on."""
         return self._connection.stream(self._jobs.WatchJobs, request)
+
+    async def enter_job(
+        self, request: job_pb2.EnterJobRequest
+    ) -> tuple[Dialogue[job_pb2.EnterJobRequest, job_pb2.EnterJobResponse], job_pb2.EnterJobResponse]:
+        """Open a stream both ways, as :meth:`Connection.dialogue` does."""
+        return await self._connection.dialogue(self._jobs.EnterJob, request)
 
     def read_logs(
         self, request: job_pb2.ReadLogsRequest, *, resume: bool = True

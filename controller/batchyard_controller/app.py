@@ -69,7 +69,7 @@ from .authority import Authority
 from .config import Config, without_login
 from .doors import Door, PeerKind, add_port, listen_with_tls
 from .issuer import Issuer
-from .leadership import Leadership, lead, name_candidate
+from .leadership import Leadership, lead, name_candidate, tend
 from .metrics import Metrics
 from .metrics_listener import serve_metrics
 from .private_socket import listen_privately
@@ -314,14 +314,17 @@ async def serve(config: Config) -> None:
                 launcher,
                 config.fence_ms,
                 config.trail,
+                config.brake_percent,
             )
         )
         reporter = group.create_task(_report_health(leadership, healthy))
         watcher = group.create_task(metrics.watch_loop())
+        janitor = group.create_task(tend(store, leadership, metrics))
         await _first_done(stop, terms)
         terms.cancel()
         reporter.cancel()
         watcher.cancel()
+        janitor.cancel()
     await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in servers))
     await launcher.close()
     await store.close()

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core.commands import Command, PublishMove, PublishNotice
 from batchyard_controller.core.events import Event, Planned, Ticked
+from batchyard_controller.core.model.restores import in_generation
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.pace import Pace
 from batchyard_controller.core.placement.plan import make_plan
@@ -33,6 +36,9 @@ from .store.codec import encode_touched
 from .store.moves import Place
 from .store.protocol import DeposedError, Store
 from .trail import Trail, TrailBounds
+
+ALLOWS_STALE: ContextVar[bool] = ContextVar("allows_stale", default=False)
+"""Whether who asks, in whose context this is, takes what was known when the last term ended, marked as such."""
 
 T = TypeVar("T")
 
@@ -93,6 +99,10 @@ class Driver:
         """What became of everything, for those who follow it."""
         self.directory = world.directory
         """Who is who, as it is stored: for whoever must know before there is a turn."""
+        self.room: Room | None = None
+        """Of the store, as it was last measured."""
+        self.proven_ms = 0
+        """When it was last sure that it led, by the wall clock."""
         self._store = store
         self._world = world
         self._sink = sink
@@ -111,6 +121,11 @@ class Driver:
     def leads(self) -> bool:
         """Whether nobody else can lead now; see ``Store.leads``."""
         return not self._ended and self._store.leads(self.epoch)
+
+    @property
+    def is_restoring(self) -> bool:
+        """Whether hosts are to tell what the backup did not know from which the store was put back."""
+        return self._world.is_restoring
 
     def post(self, event: Event) -> None:
         """Hand in an event; nothing is answered."""
@@ -146,11 +161,15 @@ class Driver:
 
     async def read(self, look: Callable[[World], T]) -> T:
         """
-        Let *look* see the world when all of it is stored.
+        Let *look* see the world when all of it is stored; that of a term that has ended as it was last.
+
+        The services come to the driver of such a term for those alone that take it so.
 
         Raises:
             UnavailableError: the term ended.
         """
+        if self._ended and self.proven_ms and ALLOWS_STALE.get():
+            return look(self._world)
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._enlist()
         self._reads.append(_Read(look, answer))
@@ -236,9 +255,9 @@ class Driver:
         turn.answers.append((item.answer, outcomes))
 
     def _tick(self, now: Instant) -> Ticked:
-        """Say how late this tick is: after a stalled commit, or when this process was suspended."""
+        """Say how late this tick is, after a stalled commit or when this process was suspended, and what room there is."""
         since_ms = now.boot_ms - (self._ticked_boot_ms or now.boot_ms)
-        return Ticked(late_ms=max(0, since_ms - int(TICK_S * 1000)))
+        return Ticked(late_ms=max(0, since_ms - int(TICK_S * 1000)), room=self.room)
 
     def _read(self, now: Instant) -> None:
         """Read the yard for whoever watches it, once in a while."""
@@ -253,7 +272,7 @@ class Driver:
         with self._metrics.planning():
             plan = make_plan(situation(world), now, self._pace.steps_max)
         self._metrics.note_settled(settled(world.reservations, plan, now))
-        turn.commands += apply(world, Planned(plan=plan, epoch=self.epoch), now)
+        turn.commands += apply(world, Planned(plan=plan, epoch=in_generation(world.generation, self.epoch)), now)
         for placement in plan.placements:
             queue = world.jobs[placement.job_id].spec.queue
             self._metrics.note_wait(queue, waited_ms(world, placement, now))
@@ -285,6 +304,7 @@ class Driver:
         """
         if not self._store.leads(self.epoch):
             raise DeposedError(f"epoch {self.epoch} can no longer be proved to lead")
+        self.proven_ms = self._clock().wall_ms
         reads, self._reads = self._reads, []
         for read in reads:
             if read.answer.done():

@@ -13,6 +13,7 @@ from batchyard.v1 import access_pb2 as access
 from batchyard.v1 import agent_pb2 as agent
 from batchyard.v1 import compute_environment_pb2 as ce
 from batchyard.v1 import consumable_resource_pb2 as cr
+from batchyard.v1 import entry_pb2 as entry
 from batchyard.v1 import event_pb2 as event
 from batchyard.v1 import host_pb2 as host
 from batchyard.v1 import job_definition_pb2 as jd
@@ -321,6 +322,7 @@ def _queues() -> Iterator[Case]:
 CAPS: dict[str, dict[str, Any]] = {
     "negative caps": {"max_running": -1, "max_vcpus": -1},
     "huge caps": {"max_running": INT64_MAX, "max_vcpus": INT64_MAX},
+    "a fence of 29 s": {"fence_s": 29},
 }
 
 
@@ -498,6 +500,40 @@ def _consumables() -> Iterator[Case]:
         yield f"job that asks for {what}", "SubmitJob", submission(consumables=given)
         if "nobody" not in given:
             yield f"definition that asks for {what}", "RegisterJobDefinition", definition("d", consumables=given)
+
+
+def _entries(waiting: str, array: str) -> Iterator[Case]:
+    def entering(job_id: str, *command: str, container: str = "", **fields: Any) -> job.EnterJobRequest:
+        wanted = entry.EntryCommand(command=command, **fields)
+        return job.EnterJobRequest(open=job.EnterJobOpening(job_id=job_id, container=container, command=wanted))
+
+    rpc = "EnterJob"
+    yield "entry of nothing", rpc, job.EnterJobRequest()
+    yield "entry that begins with data", rpc, job.EnterJobRequest(input=entry.EntryInput(data=b"x"))
+    yield "entry into no job", rpc, entering("", "id")
+    yield "entry into nobody", rpc, entering(NOBODY, "id")
+    yield "entry without a command", rpc, entering(waiting)
+    yield "entry of a command without a name", rpc, entering(waiting, "", "a")
+    yield "entry of a command of 65,537 bytes", rpc, entering(waiting, "a" * 65_536)
+    yield "entry of a command with a NUL", rpc, entering(waiting, "a", "b\0")
+    yield "entry into a job that waits", rpc, entering(waiting, "id")
+    yield "entry into an array", rpc, entering(array, "id")
+    yield "entry into an unknown container", rpc, entering(waiting, "id", container="nobody")
+    size = entry.WindowSize(rows=-1, columns=10_001)
+    yield "entry with a window of no size", rpc, entering(waiting, "id", terminal=True, size=size)
+    both = job.EnterJobOpening(job_id=waiting, attach=True, command=entry.EntryCommand(command=["id"]))
+    yield "attachment with a command", rpc, job.EnterJobRequest(open=both)
+    yield (
+        "attachment to a job that waits",
+        rpc,
+        job.EnterJobRequest(open=job.EnterJobOpening(job_id=waiting, attach=True)),
+    )
+    for what, grace_s in {"4 s": 4, "more than a day": 86_401, "less than nothing": -1}.items():
+        away = container(terminal_grace_s=grace_s)
+        yield f"job with a terminal that ends after {what}", "SubmitJob", submission(container=away)
+    reading = container(terminal_grace_s=60, stdin=b"x")
+    yield "job with a terminal and something to read", "SubmitJob", submission(container=reading)
+    yield "entry with a long terminal type", rpc, entering(waiting, "id", terminal=True, terminal_type="t" * 65)
 
 
 def _shares(waiting: str, array: str) -> Iterator[Case]:
@@ -727,6 +763,7 @@ def _definitions() -> Iterator[Case]:
     yield "definition of more than 24 KiB", rpc, definition("d", parameters={"p": "x" * 24 * 1024})
     yield "definition with a negative timeout", rpc, definition("d", timeout_s=-1)
     yield "definition with a huge timeout", rpc, definition("d", timeout_s=INT64_MAX)
+    yield "definition with a fence of more than a day", rpc, definition("d", fence_s=86_401)
     yield "definition with priority 10000", rpc, definition("d", scheduling_priority=10_000)
     yield from _annotated(rpc, definition, "definition")
     yield "definition with 51 tags", rpc, definition("d", tags={str(i): "" for i in range(51)})
@@ -802,6 +839,8 @@ def _submissions(waiting: str) -> Iterator[Case]:
     for what, size, values in BAD_ARRAYS:
         yield f"array of {what}", rpc, submission(array_size=size, array_values=values, array_max_fails=-1)
     yield "timeout of -1 s", rpc, submission(timeout_s=-1)
+    yield "fence of 29 s", rpc, submission(fence_s=29)
+    yield "fence of -2 s", rpc, submission(fence_s=-2)
     yield "timeout of the largest int64", rpc, submission(timeout_s=INT64_MAX)
     yield "share of 256 characters", rpc, submission(share_identifier="s" * 256)
     yield "share with a NUL", rpc, submission(share_identifier="s\0")
@@ -871,6 +910,7 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "log of -1 lines", "ReadLogs", job.ReadLogsRequest(job_id=waiting, tail_lines=-1)
     yield "log of attempt -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=-1)
     yield "log of attempt 5", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=5)
+    yield from _entries(waiting, array)
     rpc = "ListJobs"
     yield "list of jobs of a queue and an array", rpc, job.ListJobsRequest(queues=["default"], array_job_id=array)
     for field, value in FILTERS.items():
@@ -1034,6 +1074,8 @@ def _hosts() -> Iterator[Case]:
         yield f"drain of host {what}", "DrainHost", host.DrainHostRequest(host=name)
     for what, delay_s in {"the past": -1, "more than a day": 86_401}.items():
         yield f"reclaim in {what}", "ReclaimHost", host.ReclaimHostRequest(host="alpha", delay_s=delay_s)
+    for what, name in {"no name": "", "nobody": "nobody", "10 KB": "a" * 10_000, "NUL": "\0"}.items():
+        yield f"end of a stray of {what}", "StopStray", host.StopStrayRequest(attempt_id=name)
     yield "reclaim and not", "ReclaimHost", host.ReclaimHostRequest(host="alpha", delay_s=1, undo=True)
 
 

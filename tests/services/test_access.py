@@ -25,6 +25,7 @@ from batchyard.v1 import access_pb2 as access_pb
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import consumable_resource_pb2 as consumable_pb
 from batchyard.v1 import (
+    entry_pb2,
     event_pb2,
     host_pb2,
     job_pb2,
@@ -60,7 +61,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
 )
 """Who asks: ann, with one role, in the queue ``mine`` or in the yard; and the administrator."""
 
-UNASKED = {"Connect", "RenewCertificate", "GetLogin", "GetTrust", "Join", "ListJoinTokens"}
+UNASKED = {"Connect", "CarryEntry", "RenewCertificate", "GetLogin", "GetTrust", "Join", "ListJoinTokens"}
 """Of agents, and of hosts that join; without a CA there is no list of join tokens to look at."""
 OPEN = {"GetLogin", "GetTrust", "Join"}
 """Asked by who is nobody yet."""
@@ -291,6 +292,9 @@ def asked(yard: Yard) -> dict[str, tuple[str, Message]]:
         job_id, array_id = yard.jobs[whose], yard.arrays[whose]
         row("ExplainJob", whose, job_pb2.ExplainJobRequest(job_id=job_id))
         row("ReadLogs", whose, job_pb2.ReadLogsRequest(job_id=job_id))
+        command = entry_pb2.EntryCommand(command=["id"])
+        opening = job_pb2.EnterJobOpening(job_id=job_id, command=command)
+        row("EnterJob", whose, job_pb2.EnterJobRequest(open=opening))
         row("GetArrayDigest", whose, job_pb2.GetArrayDigestRequest(job_id=array_id))
         row("ListJobs children of", whose, job_pb2.ListJobsRequest(array_job_id=array_id))
         rows[f"ListTags {whose}"] = ("ListTags", tag_pb2.ListTagsRequest(kind=tag_pb2.RESOURCE_KIND_JOB, name=job_id))
@@ -375,6 +379,8 @@ def _changes(yard: Yard, row: Callable[[str, str, Message], None]) -> None:
     row("ReclaimHost", "", host_pb2.ReclaimHostRequest(host="alpha", delay_s=100))
     row("ApproveHost", "", host_pb2.ApproveHostRequest(host="alpha"))
     row("RemoveHost", "", host_pb2.RemoveHostRequest(host="alpha"))
+    row("DescribeRestore", "", host_pb2.DescribeRestoreRequest())
+    row("StopStray", "", host_pb2.StopStrayRequest(attempt_id="x#1"))
     row("CreateJoinToken", "", join_token_pb2.CreateJoinTokenRequest())
     row("RevokeJoinToken", "", join_token_pb2.RevokeJoinTokenRequest(id="0" * 16))
     row("CreateToken", "for oneself", access_pb.CreateTokenRequest(user="ann"))

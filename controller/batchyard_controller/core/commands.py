@@ -87,6 +87,15 @@ class Why(NamedTuple):
 UNSAID = Why()
 
 
+@dataclass(frozen=True, slots=True)
+class TellBrake:
+    """Tell the operator that the brake has begun to hold *silent* of *hosts*, or, where it does not, that it ceased."""
+
+    holds: bool
+    silent: int
+    hosts: int
+
+
 class PublishMove(NamedTuple):
     """
     Tell whoever follows that a job, a child, or a run of children has a new state; a tuple, as there are three of each job.
@@ -169,5 +178,13 @@ class PublishNotice(NamedTuple):
     group: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Tell operators something by the log: a sentence, and names and numbers to it."""
+
+    text: str
+    details: tuple[tuple[str, str | int], ...] = ()
+
+
 Published = PublishMove | PublishNotice
-Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | PublishMove | PublishNotice
+Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | TellBrake | PublishMove | PublishNotice | Warn

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from batchyard.features import TELLS_ALL
 from batchyard.ids import HostId
 from batchyard.states import EndCause
 from batchyard_controller.core import limits
-from batchyard_controller.core.commands import EndSession, Happening, SendStart, SendStop
+from batchyard_controller.core.commands import EndSession, Happening, SendStart, SendStop, TellBrake
 from batchyard_controller.core.events import (
+    BrakeReleased,
     HostApproved,
     HostHeard,
     HostJoined,
@@ -17,6 +19,7 @@ from batchyard_controller.core.events import (
     HostMarked,
     HostReclaimed,
     HostRemoved,
+    StrayStopped,
 )
 from batchyard_controller.core.model import claims
 from batchyard_controller.core.model.attempts import AttemptEnd
@@ -26,12 +29,14 @@ from batchyard_controller.core.world import records
 from batchyard_controller.core.world.occupancy import hold_quotas_again
 from batchyard_controller.core.world.world import World
 
-from .attempts import end_attempt, on_attempts_reported
+from . import adoption
+from .attempts import end_attempt
 from .enrolment import note_run
 from .nodes import is_left_over, is_told, starts
 from .notices import tell_of_host
 from .progress import Out
 from .reclaims import change_record
+from .reports import on_attempts_reported
 from .scaling import note_joined
 from .starts import trust_again
 
@@ -59,7 +64,9 @@ def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out)
     """Take in what became of attempts, while it is known whether the host was reclaimed meanwhile."""
     on_attempts_reported(world, event.host_id, event.reports, now, out)
     said = {report.attempt_id for report in event.reports}
+    adoption.on_hello(world, host, said, tells_all=TELLS_ALL in event.facts.features)
     unsaid = [attempt for attempt in host.attempts.values() if attempt.id not in said]
+    unsaid = adoption.ask(world, event.host_id, unsaid, out)
     # What an agent was told just before a power cut its journal may not hold.
     is_rebooted = bool(event.facts.boot_id) and host.record.facts.boot_id not in ("", event.facts.boot_id)
     if not is_rebooted:
@@ -124,11 +131,27 @@ def leave_silent(world: World, now: Instant, out: Out) -> None:
             tell_of_host(out, host.record.id, Happening.FELL_SILENT, now, words)
 
 
+def give_up_silent(world: World, now: Instant, out: Out) -> None:
+    """Give each attempt up whose host was silent for so long that by its fence it has surely ended."""
+    if world.brake.look(world.hosts.values(), now):
+        _tell_brake(world, out)
+    for host in world.hosts.values():
+        if host.attempts and host.is_silent(now, limits.fence_margin_ms(0)) and not world.brake.holds(host):
+            for attempt in [each for each in host.attempts.values() if world.has_passed_fence(each, now)]:
+                end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+
+
+def _tell_brake(world: World, out: Out) -> None:
+    brake = world.brake
+    out.append(TellBrake(brake.since_boot_ms is not None, brake.silent, brake.hosts))
+
+
 def forgive_deafness(world: World, late_ms: int) -> None:
     """Let no host be the more silent for a time in which this controller stood still and heard nobody."""
     if late_ms > limits.HEARTBEAT_INTERVAL_MS:
         for host in world.hosts.values():
             host.heard_boot_ms += late_ms
+        world.brake.forgive(late_ms)
 
 
 def _lose_session(world: World, host: Host) -> None:
@@ -177,9 +200,12 @@ def _judge_clock(world: World, host: Host, ahead_ms: int) -> None:
 
 
 def on_host_asked(
-    world: World, event: HostMarked | HostReclaimed | HostApproved | HostRemoved, now: Instant, out: Out
+    world: World,
+    event: HostMarked | HostReclaimed | HostApproved | HostRemoved | BrakeReleased | StrayStopped,
+    now: Instant,
+    out: Out,
 ) -> None:
-    """Do what an operator says of a host."""
+    """Do what an operator says of a host, or of those that are silent."""
     match event:
         case HostReclaimed(host_id=host_id, at_ms=at_ms):
             host = world.hosts[host_id]
@@ -196,6 +222,11 @@ def on_host_asked(
         case HostRemoved(host_id=host_id):
             _remove(world, host_id, now, out)
             tell_of_host(out, host_id, Happening.REMOVED, now)
+        case BrakeReleased():
+            world.brake.release(now)
+            _tell_brake(world, out)
+        case StrayStopped(host_id=host_id, attempt_id=attempt_id):
+            out.append(SendStop(host_id, attempt_id))
         case _:
             assert_never(event)
 
