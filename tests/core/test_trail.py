@@ -12,6 +12,7 @@ from batchyard_controller.core.events import AttemptsReported, SealedChanged, Ti
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.endings import Trigger
+from batchyard_controller.core.model.restores import in_generation
 from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.refusals import Block
@@ -112,6 +113,25 @@ async def test_trail_outlives_its_term_and_places_too():
     assert [told.job_id for _, told in second.look(place, 10).told] == ["b", "c"]
     for unknown in ("9-1-0", f"{first.end[0]}-3-0", f"{second.end[0]}-2-0"):
         assert second.resume(unknown) is None, unknown
+
+
+async def test_after_a_restore_nothing_is_skipped_that_a_lost_term_had_numbers_for():
+    """A relay may have delivered what the backup does not know; a watcher saw what is no more."""
+    store = MemoryStore()
+    trail = Trail(await store.campaign("a"))
+    await trail.recall(store)
+    await grown(trail, store, ["a"])
+    lost = (5, 100)
+    restored = Trail(in_generation(28_488_836, await store.campaign("b")))
+    await restored.recall(store)
+    published = [move("new")]
+    await store.commit(restored.join([("new", atom("new"))], published, NOW, None), 2)
+    restored.publish()
+    assert [told.job_id for _, told in restored.look(lost, 10).told] == ["new"]
+    assert restored.resume(write_cursor(lost, 0)) is None
+    again = Trail(in_generation(28_488_836, await store.campaign("c")))
+    await again.recall(store)
+    assert [told.job_id for _, told in again.look((0, 0), 10).told] == ["a", "new"]
 
 
 async def test_no_more_is_kept_than_was_said(monkeypatch: pytest.MonkeyPatch):
