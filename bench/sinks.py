@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Figure
 from bench.scale import Scale
-from bench.yard import Program, Yard, open_yard, small_job
+from bench.yard import CALLERS, Program, Yard, open_yard, small_job
 from tests.ports import hold_address
 
 from batchyard import AsyncClient, wording
@@ -27,6 +28,8 @@ CPUS = 64
 SEED = 17
 PAUSES_S = (1.0, 5.0)
 """Between two kills."""
+LIFE_S = 4.0
+"""How long each lives at least."""
 MOVES_A_JOB = 4
 LIMIT_S = 900.0
 
@@ -69,7 +72,7 @@ class Tally:
 
 async def measure(scale: Scale) -> AsyncIterator[Figure]:
     """Kill all day, then measure a day without."""
-    tally = await survive(scale.pick(2_500, 100), SEED, 0.2)
+    tally = await survive(scale.pick(2_500, 100), SEED, 0.5)
     yield Figure(
         name=f"moves delivered, {tally.moves:,} made",
         value=tally.moves - tally.missing,
@@ -83,14 +86,15 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
         yield figure
 
 
-async def survive(jobs: int, seed: int, pause_s: float = 0.0) -> Tally:
+async def survive(jobs: int, seed: int, pause_s: float = 0.0, callers: int = CALLERS) -> Tally:
     """
     Have jobs run while everything but their agent is killed again and again, and compare who was told what.
 
     Args:
         jobs: How many.
         seed: Of the dice that say when who is killed.
-        pause_s: Before each of a submitter's jobs, so that few jobs meet enough kills.
+        pause_s: Before each of a caller's jobs, so that few jobs meet enough kills.
+        callers: Who submit at once.
     """
     async with open_yard() as yard:
         await yard.add_agent("fake", CPUS)
@@ -100,18 +104,20 @@ async def survive(jobs: int, seed: int, pause_s: float = 0.0) -> Tally:
         victims = (yard.controller, relay, receiver)
         dice = random.Random(seed)
         kills = [0, 0, 0]
-        work = asyncio.create_task(_submit(yard, jobs, pause_s))
+        work = asyncio.create_task(_submit(yard, jobs, pause_s, callers))
+        began = [time.monotonic()] * 3
         turns: list[int] = []
         while not work.done():
             await asyncio.wait({work}, timeout=dice.uniform(*PAUSES_S))
             turns = turns or dice.sample(range(3), 3)
             victim = turns.pop()
-            if victim == 0 and not await _answers(yard):
-                continue  # it still starts, and submitters wait for it
+            if time.monotonic() - began[victim] < LIFE_S or not await _answers(yard):
+                continue  # who is killed while it starts, again and again, passes nothing on
             kills[victim] += 1
             await asyncio.to_thread(victims[victim].kill)
             await asyncio.sleep(dice.uniform(0, 0.3))
             victims[victim].start()
+            began[victim] = time.monotonic()
         ids = work.result()
         await _until_told(yard)
         return await _compare(yard, ids, ledger, (kills[0], kills[1], kills[2]))
@@ -125,7 +131,7 @@ async def _answers(yard: Yard) -> bool:
     return True
 
 
-async def _submit(yard: Yard, jobs: int, pause_s: float) -> list[str]:
+async def _submit(yard: Yard, jobs: int, pause_s: float, callers: int) -> list[str]:
     """Submit jobs, some at once, each for as long as the controller is away, and wait for their ends."""
     job, left = small_job("fake://"), iter(range(jobs))
     ids: list[str] = []
@@ -139,7 +145,7 @@ async def _submit(yard: Yard, jobs: int, pause_s: float) -> list[str]:
 
     async with client:
         async with asyncio.TaskGroup() as group:
-            for _ in range(4):
+            for _ in range(callers):
                 group.create_task(call())
         await client.wait_all(ids, timeout_s=LIMIT_S)
     return ids

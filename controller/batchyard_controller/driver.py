@@ -95,7 +95,7 @@ class Driver:
         bounds: TrailBounds | None = None,
     ) -> None:
         self.epoch = epoch
-        self.trail = Trail(epoch, bounds)
+        self.trail = Trail(in_generation(world.generation, epoch), bounds)
         """What became of everything, for those who follow it."""
         self.directory = world.directory
         """Who is who, as it is stored: for whoever must know before there is a turn."""

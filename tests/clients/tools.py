@@ -94,7 +94,7 @@ S3_PLUGIN = "snakemake-storage-plugin-s3==0.3.6"
 AIRFLOW = Tool(requirements=("apache-airflow-providers-amazon==9.39.0",))
 LUIGI = Tool(requirements=("luigi==3.8.1", "boto3"))
 METAFLOW = Tool(requirements=("metaflow==2.19.39", "metaflow-local-service==0.2.0"))
-MOTO = Tool(requirements=("moto==5.2.5", "moto[s3]==5.2.5", "flask", "flask-cors"))
+MOTO = Tool(requirements=("moto[events,s3]==5.2.5", "flask", "flask-cors"))
 REDUN = Tool(requirements=("redun==0.44.1",))
 SNAKEMAKE = Tool(
     requirements=("snakemake==9.27.1", "snakemake-executor-plugin-aws-batch==0.2.1", S3_PLUGIN), kept=(S3_PLUGIN,)

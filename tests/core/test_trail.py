@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.yard import Yard, container
+from tests.core.yard import Yard, container, ended_report
 
 from batchyard.ids import HostId, JobId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.commands import Happening, PublishMove, PublishNotice, Subject, Why
-from batchyard_controller.core.events import SinkChanged, Ticked
+from batchyard_controller.core.events import AttemptsReported, SealedChanged, Ticked
+from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.endings import Trigger
+from batchyard_controller.core.model.restores import in_generation
 from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.refusals import Block
+from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.views.happenings import move_text, notice_text
-from batchyard_controller.store.memory import MemoryStore
+from batchyard_controller.store.codec import encode_touched, load_records
+from batchyard_controller.store.memory import MemoryData, MemoryStore
 from batchyard_controller.store.moves import LOST_KEY, PREFIX, join, told_by
 from batchyard_controller.store.packing import check
-from batchyard_controller.store.protocol import Atom, Put
+from batchyard_controller.store.protocol import Atom, Put, UnknownOutcomeError
 from batchyard_controller.trail import Trail, TrailBounds, write_cursor
 
 NOW = Instant(wall_ms=5_000, boot_ms=5_000)
@@ -110,6 +115,25 @@ async def test_trail_outlives_its_term_and_places_too():
         assert second.resume(unknown) is None, unknown
 
 
+async def test_after_a_restore_nothing_is_skipped_that_a_lost_term_had_numbers_for():
+    """A relay may have delivered what the backup does not know; a watcher saw what is no more."""
+    store = MemoryStore()
+    trail = Trail(await store.campaign("a"))
+    await trail.recall(store)
+    await grown(trail, store, ["a"])
+    lost = (5, 100)
+    restored = Trail(in_generation(28_488_836, await store.campaign("b")))
+    await restored.recall(store)
+    published = [move("new")]
+    await store.commit(restored.join([("new", atom("new"))], published, NOW, None), 2)
+    restored.publish()
+    assert [told.job_id for _, told in restored.look(lost, 10).told] == ["new"]
+    assert restored.resume(write_cursor(lost, 0)) is None
+    again = Trail(in_generation(28_488_836, await store.campaign("c")))
+    await again.recall(store)
+    assert [told.job_id for _, told in again.look((0, 0), 10).told] == ["a", "new"]
+
+
 async def test_no_more_is_kept_than_was_said(monkeypatch: pytest.MonkeyPatch):
     store = MemoryStore()
     trail = Trail(await store.campaign("a"), TrailBounds(moves_max=50, backlog_max=100))
@@ -157,6 +181,46 @@ async def test_only_what_names_it_is_looked_at():
     assert part.end == trail.end
 
 
+def _turn(yard: Yard) -> tuple[list[tuple[str, Atom]], list[PublishMove]]:
+    """Return what changed since it was last asked, and what was told of it."""
+    touched = yard.world.ledger.take()
+    moves, yard.moves = yard.moves, []
+    return list(zip(touched, encode_touched(yard.world, touched), strict=True)), moves
+
+
+async def test_wherever_a_commit_is_cut_the_trail_tells_of_what_is_stored(yard: Yard):
+    """Also of what follows from the end of another: each job's last move leads to where a new leader finds it."""
+    yard.host("big", cpu=400_000, memory=100_000)
+    firsts = [yard.submit() for _ in range(200)]
+    for first in firsts:
+        yard.submit(depends_on=(Dependency(job_id=first.id),))
+    yard.plan()
+    data = MemoryData()
+    store = MemoryStore(data)
+    epoch = await store.campaign("first")
+    await store.commit(Trail(epoch).join(*_turn(yard), yard.now, None), epoch)
+    await store.resign()
+    yard.apply(AttemptsReported(host_id=HostId("big"), reports=tuple(map(ended_report, yard.live()))))
+    yard.plan()
+    groups, published = _turn(yard)
+    atoms = len(Trail(1).join(groups, published, yard.now, None))
+    assert atoms > 3
+    for cut in range(atoms + 1):
+        copy = MemoryData()
+        copy.pairs, copy.epoch = dict(data.pairs), data.epoch
+        leader = MemoryStore(copy)
+        epoch = await leader.campaign("a")
+        copy.cut_next_commit(cut)
+        with pytest.raises(UnknownOutcomeError):
+            await leader.commit(Trail(epoch).join(groups, published, yard.now, None), epoch)
+        heir = MemoryStore(copy)
+        trail = Trail(await heir.campaign("b"))
+        await trail.recall(heir)
+        world = restore(await load_records(heir), yard.now, Retention())
+        last = {told.job_id: told.after for _, told in trail.look((0, 0), 10_000).told if isinstance(told, PublishMove)}
+        assert {job.id: job.state for job in world.jobs.values()} == last, f"after {cut} of {atoms} atoms"
+
+
 def test_a_blocked_queue_is_told_once_where_somebody_is_told(yard: Yard):
     yard.submit(container=container(cpu=64_000))
     yard.plan()
@@ -169,7 +233,7 @@ def test_a_blocked_queue_is_told_once_where_somebody_is_told(yard: Yard):
     tick(0)
     tick(70_000)
     assert not [n for n in yard.notices if n.subject is Subject.QUEUE], "there is no sink"
-    yard.apply(SinkChanged(sink=Sink(name="s", url="file:s")))
+    yard.apply(SealedChanged(kept=(Sink(name="s", url="file:s"),)))
     for later_ms in (0, 59_999, 1, 60_000):
         tick(later_ms)
     (notice,) = [n for n in yard.notices if n.subject is Subject.QUEUE]

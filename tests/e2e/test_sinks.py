@@ -9,7 +9,7 @@ pytestmark = pytest.mark.timeout(400)
 
 
 async def test_no_move_is_missing_though_controller_relay_and_receiver_are_killed() -> None:
-    tally = await survive(80, seed=3, pause_s=0.6)
+    tally = await survive(80, seed=3, pause_s=0.6, callers=4)
     assert tally.is_kept, str(tally)
     assert tally.moves >= 320
     assert min(tally.kills) > 0, str(tally)

@@ -295,24 +295,10 @@ class DefinitionChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedChanged:
-    """Secrets or access keys were made or changed, or deleted and revoked for ever; of sinks, what they sign with."""
+    """Secrets, access keys or sinks were made or changed, or deleted and revoked for ever."""
 
     kept: tuple[StoredSecret | AccessKey | Sink, ...] = ()
-    dropped: tuple[StoredSecret | AccessKey, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SinkChanged:
-    """A sink is new, or got further, or was switched off or on."""
-
-    sink: Sink
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SinkDeleted:
-    """A sink is no more."""
-
-    name: str
+    dropped: tuple[StoredSecret | AccessKey | Sink, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -421,8 +407,6 @@ Event = (
     | ConsumableDeleted
     | DefinitionChanged
     | SealedChanged
-    | SinkChanged
-    | SinkDeleted
     | RoleChanged
     | TokenChanged
     | JoinTokenCreated

@@ -27,7 +27,7 @@ TOLD_TOGETHER = 500
 RECORD_BYTES_MAX = 256 << 10
 
 Place = tuple[int, int]
-"""Where in the trail: an epoch, and a number from 1 in it."""
+"""Where in the trail: an epoch, in its generation, and a number from 1 in it; what a backup did not know comes behind it."""
 START: Place = (0, 0)
 
 
@@ -59,7 +59,7 @@ class Batch(NamedTuple):
     @property
     def key(self) -> str:
         """Where it is stored: the order of keys is that of places."""
-        return f"{PREFIX}{self.epoch:012x}/{self.first:010x}"
+        return f"{PREFIX}{self.epoch:016x}/{self.first:010x}"
 
 
 class _Told(msgspec.Struct, omit_defaults=True):

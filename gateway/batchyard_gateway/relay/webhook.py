@@ -45,14 +45,14 @@ class WebhookReceiver:
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._now_s = now_s
         self._allows_loopback = allows_loopback
-        self._connection: http.client.HTTPConnection | None = None
+        self._line: http.client.HTTPConnection | None = None
 
     def deliver(self, bodies: Sequence[Body], secret: str) -> None:
         """See ``Receiver``."""
         for place, body in enumerate(bodies):
             try:
                 status = self._post(body, secret)
-            except (OSError, http.client.HTTPException) as err:
+            except (OSError, http.client.HTTPException, ValueError) as err:  # a host that is no name is a ValueError
                 self.close()
                 raise DeliveryError(str(err) or type(err).__name__, place) from err
             if not 200 <= status < 300:
@@ -67,10 +67,10 @@ class WebhookReceiver:
             "webhook-timestamp": str(at_s),
             "webhook-signature": sign(secret, body.id, at_s, data),
         }
-        if self._connection is None:
-            self._connection = self._connect()
-        self._connection.request("POST", self._target, data, headers)
-        answer = self._connection.getresponse()
+        if self._line is None:
+            self._line = self._connect()
+        self._line.request("POST", self._target, data, headers)
+        answer = self._line.getresponse()
         answer.read(64 << 10)
         if answer.will_close or not answer.isclosed():
             self.close()
@@ -100,6 +100,6 @@ class WebhookReceiver:
 
     def close(self) -> None:
         """See ``Receiver``."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._line is not None:
+            self._line.close()
+            self._line = None

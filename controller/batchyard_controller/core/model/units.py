@@ -181,6 +181,11 @@ class Unit:
         self.job.children.clear_ending(self.child)
 
 
+def names_child(index: int | None) -> bool:
+    """Say whether an index, or that there is none, is of a child or a node."""
+    return index is not None
+
+
 def unit_at(job: Job, place: int) -> Unit:
     """Return the unit of a job that stands at *place*, from 0; a single job has but one."""
     return Unit(job) if job.kind is JobKind.SINGLE else Unit(job, place)

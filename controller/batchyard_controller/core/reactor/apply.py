@@ -47,8 +47,6 @@ from batchyard_controller.core.events import (
     QuotaShareDeleted,
     RoleChanged,
     SealedChanged,
-    SinkChanged,
-    SinkDeleted,
     StrayStopped,
     Ticked,
     TokenChanged,
@@ -125,7 +123,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             | DefinitionChanged()
         ):
             on_setting_changed(world, event, now)
-        case SealedChanged() | SinkChanged() | SinkDeleted():
+        case SealedChanged():
             on_sealed_changed(world, event)
         case RoleChanged() | TokenChanged():
             on_access_changed(world, event, now)

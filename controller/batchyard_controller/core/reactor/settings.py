@@ -18,8 +18,6 @@ from batchyard_controller.core.events import (
     QuotaShareChanged,
     RoleChanged,
     SealedChanged,
-    SinkChanged,
-    SinkDeleted,
     TokenChanged,
 )
 from batchyard_controller.core.jobs.ends import QUEUE_DELETED, SHARE_DELETED
@@ -88,20 +86,12 @@ def _keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
         change_queue(world, queue.name, lambda: records.keep_queue(world, queue, now))
 
 
-def on_sealed_changed(world: World, event: SealedChanged | SinkChanged | SinkDeleted) -> None:
+def on_sealed_changed(world: World, event: SealedChanged) -> None:
     """Keep and forget secrets, access keys and sinks; no job waits for one."""
-    match event:
-        case SinkChanged(sink=sink):
-            records.keep_plain(world, "sink", sink.name, sink)
-        case SinkDeleted(name=name):
-            records.drop_plain(world, "sink", name)
-        case SealedChanged(kept=kept, dropped=dropped):
-            for record in kept:
-                records.keep_plain(world, *_place(record), record)
-            for record in dropped:
-                records.drop_plain(world, *_place(record))
-        case _:
-            assert_never(event)
+    for record in event.kept:
+        records.keep_plain(world, *_place(record), record)
+    for record in event.dropped:
+        records.drop_plain(world, *_place(record))
 
 
 def _place(record: StoredSecret | AccessKey | Sink) -> tuple[str, str]:

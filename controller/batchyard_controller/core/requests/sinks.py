@@ -16,8 +16,9 @@ from batchyard.errors import AlreadyExistsError, NotFoundError, Reason, Violatio
 from batchyard.ids import NAME_LENGTH_MAX
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import Published, PublishMove, Subject
-from batchyard_controller.core.events import SinkChanged, SinkDeleted
+from batchyard_controller.core.events import SealedChanged
 from batchyard_controller.core.model.sinks import ChildMoves, Sink
+from batchyard_controller.core.model.units import names_child
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
@@ -100,7 +101,7 @@ def _check_address(out: Violations, field: str, url: str) -> None:
         out.append(Violation(field, "must not hold a user or a password", Reason.NOT_ALLOWED))
 
 
-def create_sink(world: World, sink: Sink, end: tuple[int, int], now: Instant) -> tuple[SinkChanged, Sink]:
+def create_sink(world: World, sink: Sink, end: tuple[int, int], now: Instant) -> tuple[SealedChanged, Sink]:
     """
     Admit a sink that is told what happens from now on.
 
@@ -118,7 +119,7 @@ def create_sink(world: World, sink: Sink, end: tuple[int, int], now: Instant) ->
             text = f"job queue {quote(name)} not found"
             raise NotFoundError(text, reason=Reason.JOB_QUEUE_NOT_FOUND, metadata={"name": name})
     made = replace(sink, epoch=end[0], number=end[1], created_at_ms=now.wall_ms)
-    return SinkChanged(sink=made), made
+    return SealedChanged(kept=(made,)), made
 
 
 def find_sink(world: World, name: str) -> Sink:
@@ -135,15 +136,15 @@ def find_sink(world: World, name: str) -> Sink:
     return sink
 
 
-def switch_sink(world: World, name: str, *, is_disabled: bool) -> tuple[SinkChanged, Sink]:
+def switch_sink(world: World, name: str, *, is_disabled: bool) -> tuple[SealedChanged, Sink]:
     """Admit that a sink is switched off or on."""
     sink = replace(find_sink(world, name), is_disabled=is_disabled, error="")
-    return SinkChanged(sink=sink), sink
+    return SealedChanged(kept=(sink,)), sink
 
 
-def delete_sink(world: World, name: str) -> SinkDeleted:
+def delete_sink(world: World, name: str) -> SealedChanged:
     """Admit the end of a sink."""
-    return SinkDeleted(name=find_sink(world, name).name)
+    return SealedChanged(dropped=(find_sink(world, name),))
 
 
 def advance_sink(
@@ -155,7 +156,7 @@ def advance_sink(
     now: Instant,
     *,
     is_gone: bool = False,
-) -> tuple[SinkChanged | None, Sink]:
+) -> tuple[SealedChanged | None, Sink]:
     """
     Take what its relay says of a sink: up to where, and how many events, it has delivered, and why no more.
 
@@ -175,7 +176,7 @@ def advance_sink(
         error_at_ms=now.wall_ms if error else sink.error_at_ms,
         is_disabled=sink.is_disabled or is_gone,
     )
-    return SinkChanged(sink=sink), sink
+    return SealedChanged(kept=(sink,)), sink
 
 
 def wants(world: World, sink: Sink, told: Published) -> bool:
@@ -183,7 +184,7 @@ def wants(world: World, sink: Sink, told: Published) -> bool:
     if not isinstance(told, PublishMove):
         in_queue = told.subject is Subject.QUEUE and (not sink.queues or told.id in sink.queues)
         return not sink.states and (in_queue or (told.subject is not Subject.QUEUE and not sink.queues))
-    if told.index is not None and (
+    if names_child(told.index) and (
         sink.children is ChildMoves.NONE or (sink.children is ChildMoves.ENDS and not told.after.is_final)
     ):
         return False

@@ -16,6 +16,7 @@ from batchyard_controller.core.commands import Happening, Published, PublishMove
 from batchyard_controller.core.jobs.lifecycle import BECAUSE
 from batchyard_controller.core.model.endings import Trigger
 from batchyard_controller.core.model.jobs import JobKind
+from batchyard_controller.core.model.units import names_child
 from batchyard_controller.core.placement.refusals import Block
 from batchyard_controller.core.world.world import World
 
@@ -89,9 +90,9 @@ def may_see(world: World, reader: Principal, told: Published) -> bool:
 def of_job(told: Published, job_id: JobId, index: int | None) -> Iterator[Published]:
     """Yield what of a move, or of a run of them, is about a job with all its children, or about one of these."""
     if isinstance(told, PublishMove) and told.job_id == job_id:
-        if index is None:
+        if not names_child(index):
             yield told
-        elif told.is_run and (told.index or 0) <= index < told.stop:
+        elif told.is_run and index in range(told.index or 0, told.stop):
             yield told._replace(index=index, stop=0)
         elif told.index == index and not told.is_run:
             yield told
