@@ -51,11 +51,14 @@ PROGRAMS = {
     "packing": "packing",
     "pages": "pages",
     "hyperqueue": "hyperqueue_jobs",
+    "control": "control_plane",
     "console": "console",
     "lists": "lists",
+    "functions": "functions",
     "secured": "secured",
+    "sinks": "sinks",
 }
-ON_REQUEST = {"hyperqueue", "process-memory"}
+ON_REQUEST = {"hyperqueue", "control", "process-memory"}
 """What needs PyPI, and what takes long."""
 
 

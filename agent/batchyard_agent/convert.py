@@ -106,6 +106,7 @@ def spec_from(
         needs_secrets=any(container.secrets for container in task.containers),
         refusal=_refusal(task),
         stop_timeout_s=max(timeout_s or STOP_TIMEOUT_S for timeout_s in timeouts) if any(timeouts) else 0,
+        fence_ms=_fence(message),
     )
 
 
@@ -154,11 +155,16 @@ def _launch_spec(
         security_level=level,
         job_queue=message.job_queue,
         owner=message.owner,
+        fence_ms=_fence(message),
     )
 
 
 def _level(message: agent_pb2.AttemptSpec) -> SecurityLevel:
     return _LEVELS.read(message.security_level) if message.security_level else SecurityLevel.PRIVILEGED
+
+
+def _fence(message: agent_pb2.AttemptSpec) -> int | None:
+    return message.fence_ms if message.HasField("fence_ms") else None
 
 
 def _node_address(message: agent_pb2.AttemptSpec) -> str | None:
@@ -194,6 +200,7 @@ def _launch_one(
         security_level=level,
         job_queue=message.job_queue,
         owner=message.owner,
+        fence_ms=_fence(message),
     )
 
 

@@ -28,6 +28,7 @@ from batchyard_agent.convert import Decode, events_from, report_from, spec_from
 from batchyard_agent.core.attempts import Attempt, Phase
 from batchyard_agent.core.events import HeartbeatAcknowledged, Now, SessionOpened
 from batchyard_agent.driver import Driver
+from batchyard_agent.entries import Entries
 from batchyard_agent.logs import LogNotFoundError, Logs
 
 BACKOFF_MIN_S = 0.2
@@ -120,6 +121,7 @@ class Sessions:
         read_now: The clock.
         dice: Gives numbers from 0 to 1, to spread agents that reconnect.
         decode: Reads attempts' specs.
+        entries: Runs commands in attempts; None: it is told of none.
     """
 
     def __init__(
@@ -134,7 +136,9 @@ class Sessions:
         dice: Callable[[], float],
         identity: Identity,
         decode: Decode = spec_from,
+        entries: Entries | None = None,
     ) -> None:
+        self._entries = entries
         self._targets = target.split(",")
         self._target = self._targets[0]
         self._decode = decode
@@ -168,6 +172,7 @@ class Sessions:
                 read_now=self._read_now,
                 identity=self._identity,
                 decode=self._decode,
+                begin_entry=self._begin_entry,
             )
             self._session = session
             reason = await self._once(session)
@@ -185,6 +190,10 @@ class Sessions:
             is_told = self._move_on()
             await asyncio.sleep(backoff_s * (0.5 + self._dice() / 2))
             backoff_s = BACKOFF_MIN_S if is_told else min(self._backoff_max_s, backoff_s * 2)
+
+    def _begin_entry(self, request: agent_pb2.OpenEntry) -> None:
+        if self._entries is not None:
+            self._entries.begin(self._target, request)
 
     @property
     def _backoff_max_s(self) -> float:
@@ -247,8 +256,10 @@ class Session:
         read_now: Callable[[], Now],
         identity: Identity,
         decode: Decode,
+        begin_entry: Callable[[agent_pb2.OpenEntry], None],
     ) -> None:
         self.welcomed = False
+        self._begin_entry = begin_entry
         self._decode = decode
         self._identity = identity
         self._driver = driver
@@ -361,6 +372,8 @@ class Session:
                     values = {name: dict(each.values) for name, each in answer.containers.items()}
                     values[""] = dict(answer.values)
                     self._driver.take_secrets(AttemptId(answer.attempt_id), values, answer.error)
+                case "entry":
+                    self._begin_entry(response.entry)
                 case _:
                     for event in events_from(response, self._logs, self._decode):
                         self._driver.observe(event)

@@ -77,7 +77,7 @@ def _late_starts() -> Patches:
     def on_start_requested(table: Table, event: Any, now: Any) -> Any:
         return real(table, replace(event, session=table.session or 0), now)
 
-    def is_in_touch(table: Table, now_ms: int) -> bool:
+    def is_in_touch(table: Table, attempt: Any, now_ms: int) -> bool:
         return table.session is not None and (table.fence_at_ms is None or now_ms < table.fence_at_ms)
 
     real = reconcile.on_start_requested
@@ -153,7 +153,11 @@ def _no_tombstones() -> Patches:
 
 
 def _no_fence() -> Patches:
-    yield World, "has_passed_fence", lambda world, host, now: not host.is_reachable and host.is_silent(now, 10_000)
+    def lost(world: World, attempt: Any, now: Any) -> bool:
+        host = world.hosts[attempt.host_id]
+        return not host.is_reachable and host.is_silent(now, 10_000)
+
+    yield World, "has_passed_fence", lost
 
 
 def _orphans() -> Patches:

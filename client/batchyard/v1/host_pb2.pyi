@@ -506,6 +506,8 @@ class SummarizeHostsResponse(google.protobuf.message.Message):
     HOSTS_BY_STATE_FIELD_NUMBER: builtins.int
     CAPACITY_FIELD_NUMBER: builtins.int
     ALLOCATED_FIELD_NUMBER: builtins.int
+    STORE_FIELD_NUMBER: builtins.int
+    BRAKE_FIELD_NUMBER: builtins.int
     @property
     def hosts_by_state(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """How many are in each state, by state name; those of none are left out."""
@@ -518,17 +520,110 @@ class SummarizeHostsResponse(google.protobuf.message.Message):
     def allocated(self) -> batchyard.v1.resources_pb2.Resources:
         """What attempts hold of that."""
 
+    @property
+    def store(self) -> Global___StoreRoom:
+        """What the controller keeps all this in; not there until it was measured."""
+
+    @property
+    def brake(self) -> Global___Brake:
+        """Set while silent hosts are waited for beyond their fences, as many fell silent at once."""
+
     def __init__(
         self,
         *,
         hosts_by_state: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         capacity: batchyard.v1.resources_pb2.Resources | None = ...,
         allocated: batchyard.v1.resources_pb2.Resources | None = ...,
+        store: Global___StoreRoom | None = ...,
+        brake: Global___Brake | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["allocated", b"allocated", "capacity", b"capacity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "capacity", b"capacity", "hosts_by_state", b"hosts_by_state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["allocated", b"allocated", "brake", b"brake", "capacity", b"capacity", "store", b"store"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "brake", b"brake", "capacity", b"capacity", "hosts_by_state", b"hosts_by_state", "store", b"store"]) -> None: ...
 
 Global___SummarizeHostsResponse: typing_extensions.TypeAlias = SummarizeHostsResponse
+
+@typing.final
+class StoreRoom(google.protobuf.message.Message):
+    """What the controller's store holds, as it was last measured."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    USED_BYTES_FIELD_NUMBER: builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: builtins.int
+    IS_TIGHT_FIELD_NUMBER: builtins.int
+    FAULT_FIELD_NUMBER: builtins.int
+    size_bytes: builtins.int
+    """Of its file; of several members' the largest."""
+    used_bytes: builtins.int
+    """Of that, what holds something."""
+    quota_bytes: builtins.int
+    """Size that the file can reach."""
+    is_tight: builtins.bool
+    """No new jobs are taken, so that those that are there can go on."""
+    fault: builtins.str
+    """What somebody has to see to; empty: nothing."""
+    def __init__(
+        self,
+        *,
+        size_bytes: builtins.int = ...,
+        used_bytes: builtins.int = ...,
+        quota_bytes: builtins.int = ...,
+        is_tight: builtins.bool = ...,
+        fault: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fault", b"fault", "is_tight", b"is_tight", "quota_bytes", b"quota_bytes", "size_bytes", b"size_bytes", "used_bytes", b"used_bytes"]) -> None: ...
+
+Global___StoreRoom: typing_extensions.TypeAlias = StoreRoom
+
+@typing.final
+class Brake(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SINCE_MS_FIELD_NUMBER: builtins.int
+    SILENT_FIELD_NUMBER: builtins.int
+    HOSTS_FIELD_NUMBER: builtins.int
+    since_ms: builtins.int
+    """Since when, by the controller's clock."""
+    silent: builtins.int
+    """How many hosts are waited for, and of how many."""
+    hosts: builtins.int
+    def __init__(
+        self,
+        *,
+        since_ms: builtins.int = ...,
+        silent: builtins.int = ...,
+        hosts: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hosts", b"hosts", "silent", b"silent", "since_ms", b"since_ms"]) -> None: ...
+
+Global___Brake: typing_extensions.TypeAlias = Brake
+
+@typing.final
+class ReleaseBrakeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ReleaseBrakeRequest: typing_extensions.TypeAlias = ReleaseBrakeRequest
+
+@typing.final
+class ReleaseBrakeResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOSTS_FIELD_NUMBER: builtins.int
+    hosts: builtins.int
+    """How many hosts are waited for no longer."""
+    def __init__(
+        self,
+        *,
+        hosts: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hosts", b"hosts"]) -> None: ...
+
+Global___ReleaseBrakeResponse: typing_extensions.TypeAlias = ReleaseBrakeResponse
 
 @typing.final
 class DescribeHostRequest(google.protobuf.message.Message):

@@ -153,6 +153,22 @@ _HostServiceRemoveHostType = typing_extensions.TypeVar(
     ],
 )
 
+_HostServiceReleaseBrakeType = typing_extensions.TypeVar(
+    '_HostServiceReleaseBrakeType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
+    ],
+)
+
 _HostServiceDescribeRestoreType = typing_extensions.TypeVar(
     '_HostServiceDescribeRestoreType',
     grpc.UnaryUnaryMultiCallable[
@@ -185,7 +201,7 @@ _HostServiceStopStrayType = typing_extensions.TypeVar(
     ],
 )
 
-class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSummarizeHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceApproveHostType, _HostServiceRemoveHostType, _HostServiceDescribeRestoreType, _HostServiceStopStrayType]):
+class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSummarizeHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceApproveHostType, _HostServiceRemoveHostType, _HostServiceReleaseBrakeType, _HostServiceDescribeRestoreType, _HostServiceStopStrayType]):
     @typing.overload
     def __init__(self: HostServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -219,6 +235,10 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.RemoveHostRequest,
             batchyard.v1.host_pb2.RemoveHostResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.ReleaseBrakeRequest,
+            batchyard.v1.host_pb2.ReleaseBrakeResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.DescribeRestoreRequest,
@@ -265,6 +285,10 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
             batchyard.v1.host_pb2.RemoveHostResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.ReleaseBrakeRequest,
+            batchyard.v1.host_pb2.ReleaseBrakeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.DescribeRestoreRequest,
             batchyard.v1.host_pb2.DescribeRestoreResponse,
         ],
@@ -305,6 +329,9 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
     be connected. Refused while attempts count as running on it, unless forced.
     """
 
+    ReleaseBrake: _HostServiceReleaseBrakeType
+    """Says that hosts that fell silent together are gone: what they ran is given up by their fences."""
+
     DescribeRestore: _HostServiceDescribeRestoreType
     """Tells what came of the last time that the store was put back from a backup."""
 
@@ -343,6 +370,10 @@ HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.RemoveHostRequest,
         batchyard.v1.host_pb2.RemoveHostResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.DescribeRestoreRequest,
@@ -425,6 +456,14 @@ class HostServiceServicer(metaclass=abc.ABCMeta):
         """Forgets a host. One that has joined is shut out at once; one that has not must not
         be connected. Refused while attempts count as running on it, unless forced.
         """
+
+    @abc.abstractmethod
+    def ReleaseBrake(
+        self,
+        request: batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.host_pb2.ReleaseBrakeResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.ReleaseBrakeResponse]]:
+        """Says that hosts that fell silent together are gone: what they ran is given up by their fences."""
 
     @abc.abstractmethod
     def DescribeRestore(

@@ -20,6 +20,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.events import Phase, Report
 from batchyard_controller.core.model.attempts import AttemptEnd, GpuClaim
 from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, refuse
 from batchyard_controller.core.requests.settings_rules import check_host_facts, check_reserved
 
@@ -135,3 +136,14 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
 def _exit_code(said: int) -> int:
     """Return an exit code that a process can have; any other counts as the highest."""
     return said if 0 <= said <= limits.EXIT_CODE_MAX else limits.EXIT_CODE_MAX
+
+
+def room_message(room: Room) -> host_pb2.StoreRoom:
+    """Turn what room a store has into a message."""
+    return host_pb2.StoreRoom(
+        size_bytes=room.size_bytes,
+        used_bytes=room.used_bytes,
+        quota_bytes=room.quota_bytes,
+        is_tight=room.is_tight,
+        fault=room.fault,
+    )

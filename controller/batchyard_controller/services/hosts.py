@@ -9,7 +9,7 @@ from typing import Any
 from batchyard.v1 import host_pb2 as pb
 from batchyard.v1 import host_pb2_grpc as rpc
 from batchyard.wording import word
-from batchyard_controller.convert.hosts import host_facts_message
+from batchyard_controller.convert.hosts import host_facts_message, room_message
 from batchyard_controller.convert.values import resources_message
 from batchyard_controller.core.access.roles import Verb, may
 from batchyard_controller.core.access.things import job_thing
@@ -21,6 +21,7 @@ from batchyard_controller.core.requests.hosts import (
     find_host,
     mark_host,
     reclaim_host,
+    release_brake,
     remove_host,
     stop_stray,
 )
@@ -75,6 +76,8 @@ class Hosts(rpc.HostServiceServicer):
                 hosts_by_state={word(pb.HostState, state): number for state, number in states.items()},
                 capacity=resources_message(capacity),
                 allocated=resources_message(allocated),
+                store=None if world.room is None else room_message(world.room),
+                brake=_brake(world),
             )
 
         return await self._leadership.driver.read(look)
@@ -124,6 +127,12 @@ class Hosts(rpc.HostServiceServicer):
 
         await self._leadership.driver.request(decide)
         return pb.RemoveHostResponse()
+
+    async def ReleaseBrake(self, request: pb.ReleaseBrakeRequest, context: Any) -> pb.ReleaseBrakeResponse:
+        def decide(world: World, now: Instant) -> tuple[Any, int]:
+            return release_brake(world)
+
+        return pb.ReleaseBrakeResponse(hosts=await self._leadership.driver.request(decide))
 
     async def DescribeRestore(self, request: pb.DescribeRestoreRequest, context: Any) -> pb.DescribeRestoreResponse:
         return await self._leadership.driver.read(restore_message)
@@ -185,6 +194,13 @@ class Hosts(rpc.HostServiceServicer):
         if host.record.cordoned or world.has_wrong_clock(host):
             return pb.HOST_STATE_CORDONED
         return pb.HOST_STATE_SUSPECTED if suspicion else pb.HOST_STATE_READY
+
+
+def _brake(world: World) -> pb.Brake | None:
+    brake = world.brake
+    if brake.since_boot_ms is None:
+        return None
+    return pb.Brake(since_ms=brake.since_wall_ms, silent=brake.silent, hosts=brake.hosts)
 
 
 def restore_message(world: World) -> pb.DescribeRestoreResponse:

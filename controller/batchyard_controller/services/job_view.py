@@ -20,6 +20,7 @@ from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.children import Children
 from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.placement.refusals import HOPELESS_BLOCKS
 from batchyard_controller.core.views import causes, history, parts, waiting, words
 from batchyard_controller.core.views.dependents import dependents_of
 from batchyard_controller.core.views.parts import Part, PartState
@@ -219,6 +220,7 @@ def explain_message(world: World, reader: Principal, unit: Unit) -> job_pb2.Expl
     if place is not None and not _sees(world, reader, place.first_id):
         place = replace(place, first_id="")
     dependents = dependents_of(world, unit)
+    refusals = waiting.refusals(world, unit) if waits else ()
     return job_pb2.ExplainJobResponse(
         job_id=unit.id,
         state=job_state_number(unit.state),
@@ -232,7 +234,7 @@ def explain_message(world: World, reader: Principal, unit: Unit) -> job_pb2.Expl
                 largest_capacity=r.largest_capacity,
                 message=r.message,
             )
-            for r in (waiting.refusals(world, unit) if waits else ())
+            for r in refusals
         ],
         position=place.ahead + 1 if place is not None else 0,
         position_is_least=place is not None and not place.is_exact,
@@ -242,6 +244,7 @@ def explain_message(world: World, reader: Principal, unit: Unit) -> job_pb2.Expl
         dependent_ids=[each for each in dependents.ids if _sees(world, reader, each)],
         dependents=dependents.count,
         dependents_is_least=not dependents.is_exact,
+        cannot_run=any(refusal.block in HOPELESS_BLOCKS for refusal in refusals),
     )
 
 

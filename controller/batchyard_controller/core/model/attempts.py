@@ -93,6 +93,7 @@ class Attempt:
         gives_back: It is to as it uses what its quota share has borrowed.
         is_node: Whether *index* is that of a node.
         image_digest: Which image it runs; empty until it does, and where its agent does not say.
+        fence_ms: Its own fence, as its job or queue said when it was placed; 0: never; None: that of its host.
     """
 
     job_id: JobId
@@ -109,6 +110,7 @@ class Attempt:
     gives_back: bool = False
     is_node: bool = False
     image_digest: str = ""
+    fence_ms: int | None = None
 
     @property
     def is_stopping(self) -> bool:

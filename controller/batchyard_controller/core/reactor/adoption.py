@@ -210,7 +210,7 @@ def look(world: World, now: Instant, out: Out) -> None:
     adoption.waits_for = {
         host_id
         for host_id in adoption.waits_for
-        if host_id in world.hosts and not world.has_passed_fence(world.hosts[host_id], now)
+        if host_id in world.hosts and not _has_passed_fence(world, host_id, now)
     }
     least_ms = RETURN_MS
     if record.waits_whole_fence:
@@ -230,9 +230,15 @@ def _left_over(world: World, now: Instant) -> list[Stray]:
     for stray in world.adoption.strays.values():
         unit = world.find(split_attempt_id(stray.attempt_id)[0])
         begins_anew = unit is not None and not unit.job.state.is_final and not unit.state.is_active
-        if begins_anew and not world.has_passed_fence(world.hosts[stray.host_id], now):
+        if begins_anew and not _has_passed_fence(world, stray.host_id, now):
             left.append(stray)
     return left
+
+
+def _has_passed_fence(world: World, host_id: HostId, now: Instant) -> bool:
+    host = world.hosts[host_id]
+    fence_ms = world.fence_of(host)
+    return fence_ms > 0 and host.is_silent(now, fence_ms)
 
 
 def _end(world: World, out: Out) -> None:

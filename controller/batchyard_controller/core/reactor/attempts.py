@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from batchyard.ids import HostId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.commands import SendStop
 from batchyard_controller.core.events import Planned
@@ -11,6 +12,7 @@ from batchyard_controller.core.jobs import retry
 from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.model.attempts import Attempt, AttemptEnd, EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.endings import Ending, Trigger
+from batchyard_controller.core.model.hosts import own_fence
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
@@ -46,11 +48,12 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
             claimed_at_ms=now.wall_ms,
             gpus=placement.gpus,
             is_node=unit.is_node,
+            fence_ms=_own_fence(world, unit, placement.host_id),
         )
         if unit.task.resources.gpu_millis:
             world.rankings.packing.mix.note_placed(Demand.of_unit(unit, world.level_of(unit.job.spec)))
         records.claim(world, unit, attempt, placement.stay, now)
-        progress.move(unit, Trigger.CLAIMED)
+        progress.move(unit, Trigger.CLAIMED, attempt)
         claimed.append(attempt)
     for host_id in {attempt.host_id: None for attempt in claimed}:
         world.refresh_starts(world.hosts[host_id])
@@ -70,6 +73,11 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
         world.fleet.grown += 1
         world.wants_plan = True
     out.extend(starts(world, claimed))
+
+
+def _own_fence(world: World, unit: Unit, host_id: HostId) -> int | None:
+    queue = world.queues[unit.job.spec.queue]
+    return own_fence(world.hosts[host_id].record.facts, unit.job.spec.fence_s, queue.fence_s)
 
 
 def _evict(world: World, eviction: Eviction, out: Out) -> None:
@@ -119,7 +127,7 @@ def start_attempt(
     """Keep that an attempt runs, and let its unit, and other nodes of its job, follow."""
     records.start_attempt(world, unit, attempt, started_at_ms, image_digest, now)
     on_start_succeeded(world, unit, attempt, now)
-    Progress(world, now, out).move(unit, Trigger.STARTED)
+    Progress(world, now, out).move(unit, Trigger.STARTED, attempt)
     on_node_started(world, unit, out)
 
 
@@ -154,23 +162,23 @@ def _end_attempt(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, no
     if has_succeeded(ended):
         records.end_attempt(world, unit, attempt, ended, now)
         world.refresh_starts(world.hosts[attempt.host_id])
-        progress.end_unit(unit, _SUCCEEDED)
+        progress.end_unit(unit, _SUCCEEDED, ended)
         return
     verdict = _verdict(world, unit, attempt, ended, now)
     if end.cause in (EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE) and _is_early(attempt, now):
-        on_start_failed(world, unit, attempt, end, now)
+        on_start_failed(world, unit, attempt, end, now, out)
     records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict), now)
     world.refresh_starts(world.hosts[attempt.host_id])
     decision = verdict.decision if verdict is not None else None
     if decision is RetryDecision.PREEMPTED:
-        progress.move(unit, Trigger.PREEMPTED)
+        progress.move(unit, Trigger.PREEMPTED, ended)
     elif decision in (RetryDecision.RETRY, RetryDecision.ELSEWHERE) or _is_tried_again(unit):
-        progress.move(unit, Trigger.RETRIED)
+        progress.move(unit, Trigger.RETRIED, ended)
     elif attempt.terminate_reason:
         trigger = Trigger.NODES_ENDED if unit.is_node and not unit.terminate_reason else Trigger.TERMINATED
-        progress.end_unit(unit, Ending(trigger=trigger, words=attempt.terminate_reason))
+        progress.end_unit(unit, Ending(trigger=trigger, words=attempt.terminate_reason), ended)
     else:
-        progress.end_unit(unit, Ending(trigger=Trigger.FAILED))
+        progress.end_unit(unit, Ending(trigger=Trigger.FAILED), ended)
 
 
 def _verdict(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt, now: Instant) -> Verdict | None:

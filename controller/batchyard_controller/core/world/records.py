@@ -24,6 +24,7 @@ from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.launches import Launch
+from batchyard_controller.core.model.past import Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.restores import LAST_RESTORE, Restore
@@ -124,21 +125,26 @@ PLAIN = {
     "token": "tokens",
     "join_token": "join_tokens",
     "member": "members",
+    "sink": "sinks",
 }
 """Kinds of records on which nothing else in the world rests but who is who, and where it has them."""
+
+_OF_USERS = frozenset({"access_key", "binding", "token"})
 
 
 def keep_plain(world: World, kind: str, name: str, record: object) -> None:
     """Keep a new or changed record of a plain kind."""
     getattr(world, PLAIN[kind])[name] = record
-    world.know_users()
+    if kind in _OF_USERS:
+        world.know_users()
     _note_alone(world, kind, name)
 
 
 def drop_plain(world: World, kind: str, name: str) -> None:
     """Forget a record of a plain kind, if there is one."""
     if getattr(world, PLAIN[kind]).pop(name, None) is not None:
-        world.know_users()
+        if kind in _OF_USERS:
+            world.know_users()
         _note_alone(world, kind, name)
 
 
@@ -244,13 +250,17 @@ def set_priority(world: World, job: Job, scheduling_priority: int) -> None:
     world.ledger.note(job.id, "job", job.id)
 
 
-def forget_job(world: World, job: Job) -> None:
-    """Drop all that is known of a job that has ended; its records are deleted after it, one group a chunk."""
-    world.unindex_job(job)
-    for kind in ("job", "state"):
-        world.ledger.note(job.id, kind, job.id)
-    for number in job.children.chunks:
-        _note_unit(world, Unit(job, number * CHUNK))
+def forget_jobs(world: World, jobs: Iterable[Job], left: Left, sums: Iterable[str]) -> None:
+    """Drop all that is known of jobs that have ended, behind what is kept of them; their records go one group a chunk."""
+    world.left = left
+    for kind, name in (("left", "last"), *(("usage", name) for name in sums)):
+        world.ledger.note("left", kind, name)
+    for job in jobs:
+        world.unindex_job(job)
+        mend(world, "job", (job.id,))
+        mend(world, "state", (job.id,))
+        for number in job.children.chunks:
+            _note_unit(world, Unit(job, number * CHUNK))
 
 
 def mend(world: World, kind: str, names: Iterable[str]) -> None:

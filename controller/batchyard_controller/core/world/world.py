@@ -8,11 +8,13 @@ The world holds and finds; it decides nothing. What is stored of it changes thro
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field
 from weakref import WeakKeyDictionary, ref
 
 from batchyard.arns import environment_uuid
+from batchyard.features import ATTEMPT_FENCES
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId, split_job_id
 from batchyard.security import SecurityLevel
 from batchyard.states import JobState
@@ -26,11 +28,14 @@ from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch, launch_id_of
+from batchyard_controller.core.model.past import NOBODY_LEFT, Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.restores import LAST_RESTORE, Restore
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, Platform
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.units import Unit, find_unit
 from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.model.values import Instant, utc
@@ -50,6 +55,7 @@ from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.scaling.memory import Memory
 
 from .adoption import Adoption
+from .brake import Brake
 from .ledger import Ledger
 from .named import Named
 from .submitted import SubmittedJobs
@@ -74,9 +80,12 @@ class World:
     catalogues: InitVar[Mapping[str, Catalogue] | None] = None
     fence_ms: int = limits.FENCE_MS
     """What agents are told in this term; 0: never."""
+    brake: Brake = field(default_factory=Brake)
     launches: dict[LaunchId, Launch] = field(default_factory=dict)
     """Hosts that providers were asked for, until they are stopped."""
     scaling: Memory = field(init=False)
+    room: Room | None = None
+    """Of the store, as it was last measured in this term."""
     calendar: Calendar | None = None
     """From the first event on."""
     ledger: Ledger = field(default_factory=Ledger)
@@ -101,6 +110,7 @@ class World:
     join_tokens: dict[str, JoinToken] = field(default_factory=dict)
     members: dict[HostId, Member] = field(default_factory=dict)
     """Hosts that have joined, seen or not yet; hosts of this machine need not."""
+    sinks: dict[str, Sink] = field(default_factory=dict)
     jobs: dict[JobId, Job] = field(default_factory=dict)
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     live: dict[JobId, Attempt] = field(default_factory=dict)
@@ -122,6 +132,11 @@ class World:
     """Arrays whose children wait for the ends of another array's children."""
     ended: deque[Job] = field(default_factory=deque)
     """Jobs that have ended and are kept, in the order of their ends."""
+    past: dict[str, UsageSum] = field(default_factory=dict)
+    """What jobs took that are no longer kept, by the name of a ``SumKey``."""
+    left: Left = NOBODY_LEFT
+    left_boot_ms: int = -1
+    """When they left."""
     last_seq: int = 0
     newest_ms: int = 0
     """The newest date of a job, whether or not its clock was right."""
@@ -178,14 +193,28 @@ class World:
         """Of all that is handed out now."""
         return self.restore.generation if self.restore is not None else 0
 
-    def fence_of(self, host: Host) -> int:
-        """Return after how long a silence nothing of a host runs any more, whichever leader it heard last; 0: never."""
+    def fence_of(self, host: Host, own_ms: int | None = None) -> int:
+        """
+        Return after how long a silence of a host an attempt runs there no more, whichever leader it heard last.
+
+        Args:
+            host: Where it runs.
+            own_ms: The attempt's own fence; 0: never; None: it has none.
+
+        Returns:
+            Milliseconds, what is waited for beyond the fence included; 0: never.
+        """
         fence_ms = longer_fence(host.record.fence_ms, told_fence(host.record.facts, self.fence_ms))
+        if own_ms is not None:
+            # An older agent does not know of it, and goes by the other.
+            is_kept = ATTEMPT_FENCES in host.record.facts.features
+            fence_ms = own_ms if is_kept else longer_fence(fence_ms, own_ms)
         return fence_ms + limits.fence_margin_ms(fence_ms) if fence_ms else 0
 
-    def has_passed_fence(self, host: Host, now: Instant) -> bool:
-        """Say whether what a host ran has surely ended, as it was silent for so long."""
-        fence_ms = self.fence_of(host)
+    def has_passed_fence(self, attempt: Attempt, now: Instant) -> bool:
+        """Say whether an attempt has surely ended, as its host was silent for so long."""
+        host = self.hosts[attempt.host_id]
+        fence_ms = self.fence_of(host, attempt.fence_ms)
         return fence_ms > 0 and host.is_silent(now, fence_ms)
 
     def has_spec(self, spec: JobSpec) -> bool:
@@ -220,6 +249,22 @@ class World:
         if job.spec.owner:
             self.by_owner[job.spec.owner].remove(job)
         self.counts[job.spec.queue].subtract(states_of(job))
+
+    @contextmanager
+    def recalling(self, jobs: Iterable[Job]) -> Iterator[None]:
+        """Have archived jobs stand among those that are kept while somebody looks; nothing may be changed of them."""
+        recalled = {job.id: job for job in jobs if job.id not in self.jobs}
+        requests = {request_key(job): job.id for job in recalled.values() if job.request_id}
+        requests = {key: job_id for key, job_id in requests.items() if key not in self.requests}
+        self.jobs.update(recalled)
+        self.requests.update(requests)
+        try:
+            yield
+        finally:
+            for job_id in recalled:
+                del self.jobs[job_id]
+            for key in requests:
+                del self.requests[key]
 
     def know_users(self) -> None:
         """Put together anew who is who, after any of it has changed."""
