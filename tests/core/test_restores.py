@@ -13,6 +13,7 @@ from tests.core.yard import EPOCH, Yard, container, ended_report, facts
 
 from batchyard.features import FEATURES
 from batchyard.ids import AttemptId, HostId
+from batchyard.resources import Resources
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.commands import Command, SendAck, SendRevoke, SendStart, SendStop, Warn
 from batchyard_controller.core.events import AttemptsReported, HostJoined, HostRemoved, Phase, Planned, Report, Ticked
@@ -230,6 +231,22 @@ def test_what_runs_is_adopted_with_its_number_and_goes_on_counting(backups: Back
     backups.yard.ended(f"{job.id}#3", 0)
     assert backups.yard.state(job.id) is JobState.SUCCEEDED
     assert [(each.number, each.exit_code) for each in backups.job(job).attempts] == [(3, 0)]
+
+
+def test_hosts_that_the_backup_does_not_know_are_believed_too(backups: Backups) -> None:
+    job = backups.yard.submit()
+    backups.put_back(backups.make())
+    stray = Report(
+        attempt_id=AttemptId("01a00000-0000-7000-8000-000000000000#1"),
+        phase=Phase.RUNNING,
+        started_at_ms=WALL_MS,
+        resources=Resources(cpu_millis=3000),
+    )
+    backups.hello("gamma", running(f"{job.id}#1"), stray)
+    assert backups.yard.live() == {f"{job.id}#1": "gamma"}
+    assert backups.yard.world.fleet.allocated(HostId("gamma")).cpu_millis == 4000, "a stray holds its place, too"
+    backups.yard.report(ended_report(stray.attempt_id), "gamma")
+    assert backups.yard.world.fleet.allocated(HostId("gamma")).cpu_millis == 1000
 
 
 def test_what_is_adopted_is_stored(backups: Backups) -> None:
