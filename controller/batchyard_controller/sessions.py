@@ -200,9 +200,9 @@ class Sessions:
         log = structlog.get_logger().bind(host=hello.facts.name, host_id=hello.host_id)
         log.info("host joined", session=session.number, attempts=len(hello.attempts))
         if hello.epoch > self._epoch:
-            log.error(
-                "the host knows a later epoch, and obeys no earlier one: was the store put back from a backup? "
-                "Stop all controllers of it, and call `batchyard controller restore`",
+            log.warning(
+                "the host knows a later epoch, and obeys no earlier one: another controller leads, or the store was "
+                "put back from a backup without `batchyard controller restore`",
                 epoch=self._epoch,
                 known=hello.epoch,
             )

@@ -39,7 +39,7 @@ _TRIMS_MAX = 4
 LOOK_MAX = 2_000
 """Records that are decoded in one look, so that none keeps the loop for long."""
 
-_CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,18})", re.ASCII)
+_CURSOR = re.compile(r"(\d{1,19})-(\d{1,18})-(\d{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,10 +13,12 @@ from tests.core.yard import EPOCH, Yard, container, ended_report, facts
 
 from batchyard.features import FEATURES
 from batchyard.ids import AttemptId, HostId
+from batchyard.resources import Resources
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.commands import Command, SendAck, SendRevoke, SendStart, SendStop, Warn
 from batchyard_controller.core.events import AttemptsReported, HostJoined, HostRemoved, Phase, Planned, Report, Ticked
 from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.limits import FENCE_NEVER_S
 from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.jobs import Job, RetryStrategy
 from batchyard_controller.core.model.restores import (
@@ -172,15 +174,30 @@ def test_a_fence_that_has_passed_is_as_good_as_a_hello(backups: Backups) -> None
     backups.yard.started(attempt)
     other = backups.yard.submit()
     backups.put_back(backups.make())
-    away = backups.job(job) and backups.yard.world.attempts[attempt].host_id
-    backups.hello("alpha" if away == "beta" else "beta")
+    away = backups.yard.world.attempts[attempt].host_id
+    back = "alpha" if away == "beta" else "beta"
     fence_ms = backups.yard.world.fence_of(backups.yard.world.hosts[away])
-    backups.later(fence_ms)
+    for _ in range(fence_ms // 30_000):
+        backups.hello(back)
+        backups.later(30_000)
     assert backups.place() == []
-    backups.later(1_000)
+    backups.hello(back)
+    backups.later(30_000)
     assert {command.attempts[0].job_id for command in backups.place()} <= {job.id, other.id}
     assert backups.yard.world.restore is not None
     assert backups.yard.world.restore.unlearnt == (f"{attempt} on {away}",)
+
+
+def test_a_job_that_has_no_fence_waits_for_its_host_for_ever(backups: Backups) -> None:
+    backups.yard.submit(fence_s=FENCE_NEVER_S)
+    backups.put_back(backups.make())
+    backups.hello("alpha")
+    backups.later(backups.yard.world.fence_of(backups.yard.world.hosts[HostId("beta")]) + 1_000)
+    backups.hello("alpha")
+    assert backups.place() == []
+    backups.hello("beta")
+    backups.later(1_000)
+    assert len(backups.place()) == 1
 
 
 def test_a_host_that_is_removed_is_waited_for_no_longer(backups: Backups) -> None:
@@ -214,6 +231,22 @@ def test_what_runs_is_adopted_with_its_number_and_goes_on_counting(backups: Back
     backups.yard.ended(f"{job.id}#3", 0)
     assert backups.yard.state(job.id) is JobState.SUCCEEDED
     assert [(each.number, each.exit_code) for each in backups.job(job).attempts] == [(3, 0)]
+
+
+def test_hosts_that_the_backup_does_not_know_are_believed_too(backups: Backups) -> None:
+    job = backups.yard.submit()
+    backups.put_back(backups.make())
+    stray = Report(
+        attempt_id=AttemptId("01a00000-0000-7000-8000-000000000000#1"),
+        phase=Phase.RUNNING,
+        started_at_ms=WALL_MS,
+        resources=Resources(cpu_millis=3000),
+    )
+    backups.hello("gamma", running(f"{job.id}#1"), stray)
+    assert backups.yard.live() == {f"{job.id}#1": "gamma"}
+    assert backups.yard.world.fleet.allocated(HostId("gamma")).cpu_millis == 4000, "a stray holds its place, too"
+    backups.yard.report(ended_report(stray.attempt_id), "gamma")
+    assert backups.yard.world.fleet.allocated(HostId("gamma")).cpu_millis == 1000
 
 
 def test_what_is_adopted_is_stored(backups: Backups) -> None:

@@ -32,8 +32,10 @@ class Outcome:
 
 
 def steps_of(seed: int, bug: str = "") -> list[Step]:
-    """Return the story of a seed, with what a planted bug needs to show."""
-    return story(seed, BUGS[bug].needs if bug else ())
+    """Return the story of a seed, with what a planted bug needs to show; without one a backup is put back in each tenth."""
+    if bug:
+        return story(seed, BUGS[bug].needs)
+    return story(seed, ("restore",) if seed % 10 == 0 else ())
 
 
 def play(seed: int, bug: str = "", steps: Sequence[Step] | None = None, *, tell: bool = False) -> Outcome:

@@ -20,7 +20,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.commands import SendRevoke, SendStop, Warn
 from batchyard_controller.core.events import Phase, Report
 from batchyard_controller.core.model.attempts import Attempt, AttemptEnd, GpuClaim
-from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.model.hosts import Host, own_fence
 from batchyard_controller.core.model.restores import in_generation
 from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
@@ -236,9 +236,26 @@ def _left_over(world: World, now: Instant) -> list[Stray]:
 
 
 def _has_passed_fence(world: World, host_id: HostId, now: Instant) -> bool:
+    """Say whether nothing of the backup's jobs runs on a host any more, whichever of them it was given."""
     host = world.hosts[host_id]
-    fence_ms = world.fence_of(host)
-    return fence_ms > 0 and host.is_silent(now, fence_ms)
+    if host.is_reachable:
+        return False
+    own = {own_fence(host.record.facts, *said_s) for said_s in _said_fences(world)}
+    fences = [world.fence_of(host, own_ms) for own_ms in (None, *own)]
+    longest_ms = 0 if 0 in fences else max(fences)
+    return longest_ms > 0 and host.is_silent(now, longest_ms) and not world.brake.holds(host)
+
+
+def _said_fences(world: World) -> set[tuple[int, int]]:
+    """Return what jobs of the backup, and their queues, say of fences; looked for once a term."""
+    adoption = world.adoption
+    if adoption.fences_s is None:
+        jobs = [job for job in world.all_jobs if job.seq <= adoption.last_seq and not job.state.is_final]
+        queues = world.queues
+        adoption.fences_s = {
+            (job.spec.fence_s, queues[job.spec.queue].fence_s) for job in jobs if job.spec.queue in queues
+        }
+    return adoption.fences_s
 
 
 def _end(world: World, out: Out) -> None:

@@ -49,6 +49,7 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
     host = world.hosts.get(event.host_id)
     if host is None:
         host = records.add_host(world, event.host_id, replace(event.facts, reclaimed_at_ms=0))
+        world.refresh_host(host)  # it may keep attempts already, that a backup does not know
     if host.record.facts.boot_id != event.facts.boot_id:
         trust_again(world, host)
     host.session, host.is_stopped, host.spoken_for_by = event.session, False, event.by

@@ -36,6 +36,7 @@ class Adoption:
         waits_for: Hosts of the backup that have not told all.
         asked: Attempts of the backup of which their hosts did not speak, and which they were asked about.
         strays: What runs, and is nobody's.
+        fences_s: What those jobs, and their queues, say of fences; None: not looked for yet.
     """
 
     began_boot_ms: int = 0
@@ -43,6 +44,7 @@ class Adoption:
     waits_for: set[HostId] = field(default_factory=set)
     asked: set[AttemptId] = field(default_factory=set)
     strays: dict[AttemptId, Stray] = field(default_factory=dict)
+    fences_s: set[tuple[int, int]] | None = None
 
     def forget_host(self, host_id: HostId) -> None:
         """Wait for a host no longer, which is gone, and forget what ran there."""
