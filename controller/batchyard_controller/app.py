@@ -60,6 +60,7 @@ from batchyard_controller.core.model.values import Instant
 
 from . import administrator
 from .administrator import Administrator, read_administrator
+from .archivist import Archivist
 from .audit import Audit
 from .authority import Authority
 from .config import Config, without_login
@@ -90,6 +91,7 @@ from .services.secrets import Secrets
 from .services.tags import Tags
 from .services.usage import UsageSums
 from .sessions import Sessions
+from .store.archive import Archive
 from .store.open import open_store
 from .throttles import Throttles
 from .vault import Vault, open_vault
@@ -268,7 +270,8 @@ async def serve(config: Config) -> None:
     store = open_store(config.store)
     vault = open_vault(config.store, config.secrets_key)
     metrics = Metrics()
-    leadership = Leadership()
+    archivist = Archivist(Archive(config.archive), config.keep_archived_ms) if config.archive is not None else None
+    leadership = Leadership(archivist.archive if archivist is not None else None)
     sessions = Sessions(leadership, vault, config.fence_ms)
     healthy = health.aio.HealthServicer()
     launcher = Launcher(config.offers)
@@ -303,6 +306,7 @@ async def serve(config: Config) -> None:
                 config.retention,
                 launcher,
                 config.fence_ms,
+                archivist,
             )
         )
         reporter = group.create_task(_report_health(leadership, healthy))
@@ -316,6 +320,8 @@ async def serve(config: Config) -> None:
     await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in servers))
     await launcher.close()
     await store.close()
+    if archivist is not None:
+        await archivist.archive.close()
     audit.close()
     log.info("stopped")
 

@@ -9,7 +9,7 @@ term believes only the store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -27,6 +27,7 @@ from . import garbage
 from .driver import CommandSink, Driver
 from .metrics import Metrics
 from .standby import Standby
+from .store.archive import Archive
 from .store.protocol import DeposedError, Store, StoreError, UnsupportedServerError
 
 PAUSE_S = 0.5
@@ -50,10 +51,25 @@ class Launcher(Protocol):
         """Carry out what is stored of launches, for a term."""
 
 
-class Leadership:
-    """Where services find the driver of the present term, if there is one."""
+class Archivist(Protocol):
+    """Moves jobs that have ended into an archive, term after term."""
 
-    def __init__(self) -> None:
+    @property
+    def archive(self) -> Archive:
+        """Where they go."""
+
+    async def open_term(self, epoch: int) -> int:
+        """Begin a term; return the highest number in the order of submission of what is there."""
+
+    async def serve(self, driver: Driver) -> None:
+        """Move jobs until the term ends."""
+
+
+class Leadership:
+    """Where services find the driver of the present term, if there is one, and the archive, if there is one."""
+
+    def __init__(self, archive: Archive | None = None) -> None:
+        self.archive = archive
         self._standby: Standby | None = None
         self._driver: Driver | None = None
         self._change = asyncio.Event()
@@ -134,9 +150,10 @@ async def lead(
     retention: Retention,
     launcher: Launcher | None = None,
     fence_ms: int = limits.FENCE_MS,
+    archivist: Archivist | None = None,
 ) -> None:
     """
-    Lead whenever possible, for ever; *launcher* is for environments that scale.
+    Lead whenever possible, for ever; *launcher* is for environments that scale, *archivist* for an archive.
 
     Raises:
         UnsupportedServerError: the store's server loses acknowledged writes.
@@ -155,9 +172,12 @@ async def lead(
             catalogues = launcher.catalogues if launcher is not None else {}
             world = await _build(restoring(records, clock(), retention, catalogues, fence_ms))
             del records
+            if archivist is not None:
+                world.last_seq = max(world.last_seq, await archivist.open_term(epoch))
             log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
-            await _serve_term(store, epoch, world, leadership, open_sink(epoch), clock, metrics, launcher)
+            servants = [each for each in (launcher, archivist) if each is not None]
+            await _serve_term(store, epoch, world, leadership, open_sink(epoch), clock, metrics, servants)
         except UnsupportedServerError:
             raise
         except StoreError as err:
@@ -201,7 +221,7 @@ async def _serve_term(
     sink: CommandSink,
     clock: Callable[[], Instant],
     metrics: Metrics,
-    launcher: Launcher | None,
+    servants: Sequence[Launcher | Archivist],
 ) -> None:
     """Run one term to its end, which is always a StoreError."""
     driver = Driver(store, epoch, world, sink, clock, metrics)
@@ -209,8 +229,8 @@ async def _serve_term(
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_watch_lease(store))
-            if launcher is not None:
-                tasks.create_task(launcher.serve(driver))
+            for servant in servants:
+                tasks.create_task(servant.serve(driver))
             await driver.run()
     except BaseExceptionGroup as group:
         # Not except*: Python before 3.11.4 wraps what is raised in one into a group again.
