@@ -21,8 +21,8 @@ from .core.world.world import World
 from .driver import Driver
 from .store.archive import Archive, Archived, archived
 
-JOBS_MAX = 500
-"""Jobs that go at a time: some milliseconds of the loop."""
+JOBS_MAX = 1_000
+"""Jobs that go at a time: about 20 ms of the loop."""
 
 LOOK_S = 1.0
 RETRY_S = 5.0
