@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -17,19 +18,23 @@ from batchyard_controller.core.jobs.retention import ARCHIVED_BEYOND, DAY_MS, Re
 from . import garbage
 from .app import serve
 from .authority_commands import CA_OPTION, COMMANDS
-from .config import Config, default_audit, default_store, parse_fence, read_login, read_offers
+from .config import Config, default_audit, default_store, parse_brake, parse_fence, read_login, read_offers
+from .restore_command import restore
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
+from .trail import TrailBounds
 
 
-def _fence(text: str) -> int:
+def _read(parse: Callable[[str], int], text: str) -> int:
     try:
-        return parse_fence(text)
+        return parse(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
 
-@click.group("controller", invoke_without_command=True, commands=COMMANDS, context_settings={"show_default": True})
+@click.group(
+    "controller", invoke_without_command=True, commands=[*COMMANDS, restore], context_settings={"show_default": True}
+)
 @click.option(
     "--socket",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -121,13 +126,43 @@ def _fence(text: str) -> int:
     help="Days after which a host that was not heard of is forgotten.",
 )
 @click.option(
+    "--keep-moves",
+    type=click.IntRange(min=1_000, max=10_000_000),
+    default=TrailBounds().moves_max,
+    show_default=True,
+    help="Most moves of jobs and hosts that `batchyard events` knows of.",
+)
+@click.option(
+    "--keep-moves-days",
+    type=click.FloatRange(min=0, min_open=True),
+    default=TrailBounds().age_ms / DAY_MS,
+    show_default=True,
+    help="For how long, at most.",
+)
+@click.option(
+    "--sink-backlog",
+    type=click.IntRange(min=1_000, max=10_000_000),
+    default=TrailBounds().backlog_max,
+    show_default=True,
+    help="Most moves that are kept for a sink which does not take them; older ones are lost to it.",
+)
+@click.option(
     "fence_ms",
     "--fence",
     default=str(limits.FENCE_MS // 1000),
-    callback=lambda _, __, text: _fence(text),
+    callback=lambda _, __, text: _read(parse_fence, text),
     metavar="SECONDS|never",
     help="After how long without this controller hosts kill what they run, so that it can be tried elsewhere: "
     f"{limits.FENCE_S_MIN} to {limits.FENCE_S_MAX} seconds. All controllers of a store need the same.",
+)
+@click.option(
+    "brake_percent",
+    "--brake",
+    default=str(limits.BRAKE_PERCENT),
+    show_default=True,
+    callback=lambda _, __, text: _read(parse_brake, text),
+    metavar="PERCENT|off",
+    help="When more of the hosts than this fall silent within a minute, give none of them up, whatever its fence.",
 )
 @click.option(
     "--local-hosts",
@@ -166,7 +201,11 @@ def main(
     keep_archived_days: float,
     keep_usage_days: float,
     keep_hosts_days: float,
+    keep_moves: int,
+    keep_moves_days: float,
+    sink_backlog: int,
     fence_ms: int,
+    brake_percent: int,
     local_hosts: Path | None,
     local_scratch: Path | None,
     log_level: str,
@@ -201,6 +240,10 @@ def main(
             archive=archive,
             keep_archived_ms=int(keep_archived_days * DAY_MS),
             fence_ms=fence_ms,
+            trail=TrailBounds(
+                moves_max=keep_moves, age_ms=int(keep_moves_days * DAY_MS), backlog_max=max(sink_backlog, keep_moves)
+            ),
+            brake_percent=brake_percent,
             offers=read_offers(socket, local_hosts, local_scratch),
         )
         garbage.spare_survivors()

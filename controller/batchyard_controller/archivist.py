@@ -42,11 +42,17 @@ class Archivist:
         self.archive = archive
         self._keep_ms = keep_ms
         self._forgot_s = float("-inf")
+        self._term = 0
 
-    async def open_term(self, epoch: int) -> int:
-        """Begin a term; return the highest number in the order of submission that is known, 0 where none can be read."""
+    async def open_term(self, term: int) -> int:
+        """
+        Begin a term, by its epoch with its generation.
+
+        Returns the highest number in the order of submission that is there, 0 where none can be read.
+        """
+        self._term = term
         try:
-            return await self.archive.open_term(epoch)
+            return await self.archive.open_term(term)
         except UnavailableError as err:
             structlog.get_logger().warning("jobs stay in the store", reason=str(err))
             return 0
@@ -64,7 +70,7 @@ class Archivist:
                     structlog.get_logger().warning("jobs stay in the store", reason=str(err))
                     told = str(err)
                 await asyncio.sleep(RETRY_S)
-                await self.open_term(driver.epoch)
+                await self.open_term(self._term)
             else:
                 if not moved:
                     await asyncio.sleep(LOOK_S)

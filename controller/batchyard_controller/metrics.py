@@ -33,6 +33,7 @@ _OF_YARD = {
     "environment_allocated": (GaugeMetricFamily, "What is taken of them", ("environment", "resource")),
     "launches": (GaugeMetricFamily, "Launched hosts", ("environment", "state")),
     "hosts_being_reclaimed": (GaugeMetricFamily, "Hosts that are to be taken away", ()),
+    "hosts_held_by_brake": (GaugeMetricFamily, "Silent hosts that are waited for, as many fell silent at once", ()),
     "reclaimed_attempts": (CounterMetricFamily, "Attempts that ended with their hosts", ("environment",)),
     "attempts": (CounterMetricFamily, "Attempts that have ended", ("queue", "outcome")),
     "attempt_seconds": (CounterMetricFamily, "How long attempts ran that have ended", ("queue",)),

@@ -85,6 +85,7 @@ def written(world: World) -> Iterator[tuple[str, bytes, bool]]:
 
 def _names(world: World) -> Iterator[tuple[str, str, bool]]:
     for kind, mapping in (
+        ("restore", world.restores),
         ("environment", world.environments),
         ("queue", world.queues),
         ("scheduling_policy", world.policies),
@@ -96,6 +97,7 @@ def _names(world: World) -> Iterator[tuple[str, str, bool]]:
         ("token", world.tokens),
         ("join_token", world.join_tokens),
         ("member", world.members),
+        ("sink", world.sinks),
         ("host", world.hosts),
         ("host", world.gone_hosts),
         ("launch", world.launches),
@@ -123,9 +125,11 @@ def described(world: World) -> dict[str, Any]:
     """
     units = [unit for job in world.jobs.values() for unit in ([Unit(job), *units_of(job)] if job.size else [Unit(job)])]
     return {
+        "restores": world.restores,
         "settings": (world.environments, world.queues, world.definitions, world.secrets, world.access_keys),
         "access": (world.bindings, world.tokens, world.directory),
         "enrolment": (world.join_tokens, world.members),
+        "sinks": world.sinks,
         "sharing": (
             world.policies,
             world.quota_shares,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchyard.v1.compute_environment_pb2 import ComputeEnvironment
-    from batchyard.v1.host_pb2 import Host, StoreRoom
+    from batchyard.v1.host_pb2 import Host, StoreRoom, SummarizeHostsResponse
     from batchyard.v1.job_queue_pb2 import JobQueue
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
@@ -45,14 +45,25 @@ class Yard:
     hosts: Sequence[Host]
     queues: Sequence[JobQueue]
     environments: Sequence[ComputeEnvironment]
-    store: StoreRoom
+    summary: SummarizeHostsResponse
+
+
+BRAKE_ADVICE = "they are waited for beyond their fences; if they are gone: batchyard host release-brake"
+
+
+def brake_text(summary: SummarizeHostsResponse) -> str:
+    """Say that many hosts fell silent at once; nothing where they have not."""
+    brake = summary.brake
+    return f"{brake.silent} of {brake.hosts} hosts fell silent at once" if summary.HasField("brake") else ""
 
 
 def findings(yard: Yard) -> Iterator[Finding]:
     """Yield what is well and what is not, from what all need to what some want."""
-    yield from _store(yard.store)
+    yield from _store(yard.summary.store)
     yield from _places(yard)
     yield from _hosts(yard)
+    if text := brake_text(yard.summary):
+        yield Finding(grade=WARNING, about="hosts", text=text, advice=BRAKE_ADVICE)
     yield from _docker(yard)
     for host in yard.hosts:
         yield from _of_host(host, yard.version)

@@ -45,7 +45,7 @@ def doctor(session: options.Session) -> int:
                 environments=list(client.list_compute_environments(page_size=1000)),
                 queues=list(client.list_job_queues(page_size=1000)),
                 hosts=list(client.list_hosts(page_size=1000)),
-                store=client.summarize_hosts().store,
+                summary=client.summarize_hosts(),
             )
             reached = checkup.Finding(grade=checkup.OK, about="controller", text=f"answers at {client.address}")
     except UnavailableError as err:

@@ -14,7 +14,7 @@ from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
 from batchyard.tasks import ContainerEnd
-from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.attempts import AttemptEnd, GpuClaim
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import HostFacts
@@ -25,6 +25,7 @@ from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.placement.plan import Plan
 from batchyard_controller.core.scaling.orders import Operation
 
@@ -100,7 +101,10 @@ class Report:
     Attributes:
         end: Of one that is ENDED, and no other.
         containers: How each of several is by now, of one that is not; empty where its agent does not tell.
-        hindrance, image_digest: What keeps one from starting that is STARTING; which image one runs that does.
+        hindrance: What keeps one from starting that is STARTING.
+        image_digest: Which image it runs, of one that does.
+        gpus: What it holds of GPUs, where its agent tells.
+        resources: What it was promised of its host, likewise.
     """
 
     attempt_id: AttemptId
@@ -110,6 +114,8 @@ class Report:
     containers: tuple[ContainerEnd, ...] = ()
     hindrance: str = ""
     image_digest: str = ""
+    gpus: tuple[GpuClaim, ...] = ()
+    resources: Resources = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +190,11 @@ class HostApproved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrakeReleased:
+    """An operator said that hosts that are silent are not to be waited for beyond their fences."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostRemoved:
     """An operator said that a host is gone for good, and that nothing runs there any more."""
 
@@ -191,11 +202,20 @@ class HostRemoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StrayStopped:
+    """An operator asked to stop an attempt that a host keeps and that is nobody's, as after a restore."""
+
+    host_id: HostId
+    attempt_id: AttemptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptsReported:
-    """A host reported on attempts."""
+    """A host reported on attempts; *is_all*: with these it has told all that it knows of the past, as it was asked."""
 
     host_id: HostId
     reports: tuple[Report, ...]
+    is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,10 +297,24 @@ class DefinitionChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedChanged:
-    """Secrets or access keys were made or changed, or deleted and revoked for ever."""
+    """Secrets or access keys were made or changed, or deleted and revoked for ever; of sinks, what they sign with."""
 
-    kept: tuple[StoredSecret | AccessKey, ...] = ()
+    kept: tuple[StoredSecret | AccessKey | Sink, ...] = ()
     dropped: tuple[StoredSecret | AccessKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkChanged:
+    """A sink is new, or got further, or was switched off or on."""
+
+    sink: Sink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkDeleted:
+    """A sink is no more."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,6 +408,8 @@ Event = (
     | HostReclaimed
     | HostApproved
     | HostRemoved
+    | BrakeReleased
+    | StrayStopped
     | AttemptsReported
     | EnvironmentChanged
     | EnvironmentDeleted
@@ -387,6 +423,8 @@ Event = (
     | ConsumableDeleted
     | DefinitionChanged
     | SealedChanged
+    | SinkChanged
+    | SinkDeleted
     | RoleChanged
     | TokenChanged
     | JoinTokenCreated

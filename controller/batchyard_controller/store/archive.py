@@ -1,7 +1,7 @@
 """
 The archive: jobs that have ended, in files of a folder that all controllers of a store share.
 
-Each term of leadership writes a file of its own, named after its epoch, so that two
+Each term of leadership writes a file of its own, named after its generation and epoch, so that two
 controllers never write the same, whatever a shared file system makes of locks. A job that is
 in the archive is on the disk; only then is it deleted in the store, by a commit that the epoch
 guards. So a crash, or a leader that is too late, leaves a job in both, and it counts once: by
@@ -120,9 +120,9 @@ class Archive:
         self._files: list[sqlite3.Connection] = []
         """The term's own first."""
 
-    async def open_term(self, epoch: int) -> int:
-        """Begin to write a file for *epoch*; return the highest number in the order of submission that is there."""
-        return await self._in_worker(self._open_term, epoch)
+    async def open_term(self, term: int) -> int:
+        """Begin to write a file for a term, an epoch with its generation; return the highest number in the order of submission that is there."""
+        return await self._in_worker(self._open_term, term)
 
     async def add(self, jobs: Sequence[Archived]) -> None:
         """Keep jobs; when this returns they are on the disk."""
@@ -163,10 +163,10 @@ class Archive:
 
     # What follows runs in the worker thread.
 
-    def _open_term(self, epoch: int) -> int:
+    def _open_term(self, term: int) -> int:
         make_private_folder(self._folder)
         self._close_files()
-        own = self._folder / f"jobs-{epoch:020}.db"
+        own = self._folder / f"jobs-{term:020}.db"
         try:
             self._files.append(_open(own))
             for path in sorted(self._folder.glob("jobs-*.db"), reverse=True):

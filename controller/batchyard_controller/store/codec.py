@@ -31,8 +31,10 @@ from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.past import Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.restores import Restore
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.reactor.recovery import Records, StoredState
 from batchyard_controller.core.world.ledger import Touch
@@ -148,6 +150,7 @@ def _encode_setting(mapping: str) -> Callable[[World, str], bytes | None]:
 
 
 _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
+    "restore": _encode_setting("restores"),
     "environment": _encode_setting("environments"),
     "queue": _encode_setting("queues"),
     "scheduling_policy": _encode_setting("policies"),
@@ -160,6 +163,7 @@ _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
     "token": _encode_setting("tokens"),
     "join_token": _encode_setting("join_tokens"),
     "member": _encode_setting("members"),
+    "sink": _encode_setting("sinks"),
     "host": _encode_host,
     "launch": _encode_setting("launches"),
     "job": _encode_job,
@@ -316,6 +320,7 @@ class Decoder:
 
 
 _TYPES: dict[str, type] = {
+    "restore": Restore,
     "environment": ComputeEnvironment,
     "queue": JobQueue,
     "scheduling_policy": SchedulingPolicy,
@@ -328,6 +333,7 @@ _TYPES: dict[str, type] = {
     "token": Token,
     "join_token": JoinToken,
     "member": Member,
+    "sink": Sink,
     "host": HostRecord,
     "launch": Launch,
     "state": StoredState,

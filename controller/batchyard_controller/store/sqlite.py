@@ -71,6 +71,25 @@ class _Term:
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+def is_led(path: Path) -> bool:
+    """Say whether somebody leads in the file at *path*, without opening it."""
+    try:
+        lock_fd = os.open(_lock_path(path), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock_fd)
+    return False
+
+
+def _lock_path(path: Path) -> str:
+    return f"{path}.lock"
+
+
 class SqliteStore:
     """
     A ``Store`` in the SQLite file at *path*.
@@ -172,7 +191,7 @@ class SqliteStore:
     async def _lock(self) -> int:
         """Wait for the lock and return the descriptor that holds it."""
         make_private_folder(self._path.parent)
-        lock_fd = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock_fd = os.open(_lock_path(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while True:
                 # A blocking flock could not be cancelled.

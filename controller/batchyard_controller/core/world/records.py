@@ -27,6 +27,7 @@ from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.past import Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.restores import LAST_RESTORE, Restore
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.usage import UsageSum
@@ -124,21 +125,26 @@ PLAIN = {
     "token": "tokens",
     "join_token": "join_tokens",
     "member": "members",
+    "sink": "sinks",
 }
 """Kinds of records on which nothing else in the world rests but who is who, and where it has them."""
+
+_OF_USERS = frozenset({"access_key", "binding", "token"})
 
 
 def keep_plain(world: World, kind: str, name: str, record: object) -> None:
     """Keep a new or changed record of a plain kind."""
     getattr(world, PLAIN[kind])[name] = record
-    world.know_users()
+    if kind in _OF_USERS:
+        world.know_users()
     _note_alone(world, kind, name)
 
 
 def drop_plain(world: World, kind: str, name: str) -> None:
     """Forget a record of a plain kind, if there is one."""
     if getattr(world, PLAIN[kind]).pop(name, None) is not None:
-        world.know_users()
+        if kind in _OF_USERS:
+            world.know_users()
         _note_alone(world, kind, name)
 
 
@@ -206,9 +212,14 @@ def drop_launch(world: World, launch_id: LaunchId) -> None:
 
 
 def _refresh_host_of(world: World, launch: Launch) -> None:
-    host = world.hosts.get(HostId(launch.host_id))
-    if host is not None:
+    if (host := world.hosts.get(HostId(launch.host_id))) is not None:
         world.refresh_host(host)
+
+
+def keep_restore(world: World, restore: Restore) -> None:
+    """Keep what came of the last restore."""
+    world.restores[LAST_RESTORE] = restore
+    _note_alone(world, "restore", LAST_RESTORE)
 
 
 def _note_alone(world: World, kind: str, name: str) -> None:
@@ -311,7 +322,7 @@ def _note_unit(world: World, unit: Unit) -> None:
 # Attempts -------------------------------------------------------------------------
 
 
-def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay, now: Instant) -> None:
+def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay | None, now: Instant) -> None:
     """Hold a host's resources for a new attempt."""
     # Of a child in a group behind that of its chunk: all of it may end and be claimed again
     # in one turn, and that is more than a store writes at once.
@@ -323,7 +334,7 @@ def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay, now: Instant) 
 def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, stay: Stay | None = None) -> AttemptId:
     """Hold a host's resources again for an attempt that is stored; return its name."""
     name = attempt.id
-    world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = attempt
+    world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = world.live[unit.id] = attempt
     asked = unit.task.resources
     world.fleet.claim(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis, unit.consumables)
@@ -365,7 +376,7 @@ def preempt_attempt(
 def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt, now: Instant) -> None:
     """Give back what an attempt held, and keep how it ended."""
     name = attempt.id
-    del world.attempts[name], world.hosts[attempt.host_id].attempts[name]
+    del world.attempts[name], world.hosts[attempt.host_id].attempts[name], world.live[unit.id]
     asked = unit.task.resources
     world.fleet.release(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.release(unit.job.spec, asked.cpu_millis, unit.consumables)
