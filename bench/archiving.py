@@ -7,7 +7,8 @@ In one process, by the controller's driver, which submits jobs and cancels them,
 nothing but the store, the world and the archive is measured. Told after each tenth: the
 jobs that are kept and archived, what etcd's file holds and how large it is, and by how much
 this process has grown. Etcd is kept in order by the controller's janitor, which forgets what
-is older than its last look once 60 % of the quota are in use; the quota here is 256 MiB.
+is older than its last look once 60 % of the quota are in use; the quota here is 48 MiB, so that
+without an archive jobs are refused on the way.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 from tests.contract.etcd_server import EtcdServer
 from tests.services.controller import Controller, submission
 
+from batchyard.errors import ResourceExhaustedError
+from batchyard.ids import JobId
 from batchyard_controller.app import new_job_id
 from batchyard_controller.archivist import Archivist
 from batchyard_controller.convert.jobs import submission as read_submission
@@ -36,7 +39,7 @@ from batchyard_controller.store.open import open_store
 
 from .yard import temporary_folder
 
-QUOTA_MIB = 256
+QUOTA_MIB = 48
 BATCH = 250
 MIB = 1 << 20
 
@@ -51,7 +54,11 @@ def _decides() -> Iterator[Any]:
     for _ in range(BATCH):
         job_id = new_job_id()
         yield lambda world, now, job_id=job_id: submit_job(world, wanted, job_id, now)
-        yield lambda _world, _now, job_id=job_id: (JobCancelled(job_id=job_id, index=None, reason="ended"), None)
+        yield lambda world, _, job_id=job_id: (_cancelled(world, job_id), None)
+
+
+def _cancelled(world: World, job_id: JobId) -> JobCancelled | None:
+    return JobCancelled(job_id=job_id, index=None, reason="ended") if job_id in world.jobs else None
 
 
 async def _run(folder: Path, endpoint: str, jobs: int, kept: int, *, has_archive: bool) -> None:
@@ -66,6 +73,10 @@ async def _run(folder: Path, endpoint: str, jobs: int, kept: int, *, has_archive
         began_s, before_mib = time.monotonic(), _rss_mib()
         for done in range(BATCH, jobs + 1, BATCH):
             for outcome in await yard.leadership.driver.request_all(list(_decides())):
+                if isinstance(outcome, ResourceExhaustedError):
+                    print(f"  {done:8,} are too many: {outcome}")
+                    janitor.cancel()
+                    return
                 if isinstance(outcome, Exception):
                     raise outcome
             if done % (jobs // 10) < BATCH:
