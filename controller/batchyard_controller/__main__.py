@@ -13,7 +13,7 @@ from batchyard import program_log, program_settings, settings
 from batchyard.audit_log import BrokenChainError
 from batchyard.errors import InvalidArgumentError
 from batchyard_controller.core import limits
-from batchyard_controller.core.jobs.retention import DAY_MS, Retention
+from batchyard_controller.core.jobs.retention import ARCHIVED_BEYOND, DAY_MS, Retention
 
 from . import garbage
 from .app import serve
@@ -92,9 +92,26 @@ def _read(parse: Callable[[str], int], text: str) -> int:
     "--keep-jobs-days",
     type=click.FloatRange(min=0, min_open=True),
     default=Retention().age_ms / DAY_MS,
-    help="How long ended jobs are kept.",
+    help="How long ended jobs are kept in the store.",
 )
-@click.option("--keep-jobs", type=click.IntRange(min=1), default=Retention().count, help="Most ended jobs kept.")
+@click.option(
+    "--keep-jobs",
+    type=click.IntRange(min=1),
+    show_default=f"{Retention().count}; {ARCHIVED_BEYOND} with --archive",
+    help="Most ended jobs kept in the store.",
+)
+@click.option(
+    "--archive",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder into which ended jobs go that leave the store, shared by all controllers of a store. "
+    "Default: none, and they are forgotten.",
+)
+@click.option(
+    "--keep-archived-days",
+    type=click.FloatRange(min=1),
+    default=365.0,
+    help="How long ended jobs are kept in the archive.",
+)
 @click.option(
     "--keep-usage-days",
     type=click.FloatRange(min=1),
@@ -179,7 +196,9 @@ def main(
     metrics: str,
     secrets_key: str,
     keep_jobs_days: float,
-    keep_jobs: int,
+    keep_jobs: int | None,
+    archive: Path | None,
+    keep_archived_days: float,
     keep_usage_days: float,
     keep_hosts_days: float,
     keep_moves: int,
@@ -199,9 +218,10 @@ def main(
     try:
         retention = Retention(
             age_ms=int(keep_jobs_days * DAY_MS),
-            count=keep_jobs,
+            count=keep_jobs or (Retention().count if archive is None else ARCHIVED_BEYOND),
             host_age_ms=int(keep_hosts_days * DAY_MS),
             usage_age_ms=int(keep_usage_days * DAY_MS),
+            is_archived=archive is not None,
         )
         config = Config(
             socket=socket,
@@ -217,6 +237,8 @@ def main(
             secrets_key=secrets_key,
             log_level=log_level,
             retention=retention,
+            archive=archive,
+            keep_archived_ms=int(keep_archived_days * DAY_MS),
             fence_ms=fence_ms,
             trail=TrailBounds(
                 moves_max=keep_moves, age_ms=int(keep_moves_days * DAY_MS), backlog_max=max(sink_backlog, keep_moves)

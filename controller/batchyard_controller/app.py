@@ -64,6 +64,7 @@ from batchyard_controller.core.model.values import Instant
 
 from . import administrator
 from .administrator import Administrator, read_administrator
+from .archivist import Archivist
 from .audit import Audit
 from .authority import Authority
 from .config import Config, without_login
@@ -96,6 +97,7 @@ from .services.sinks import Sinks
 from .services.tags import Tags
 from .services.usage import UsageSums
 from .sessions import Sessions
+from .store.archive import Archive
 from .store.open import open_store
 from .throttles import Throttles
 from .vault import Vault, open_vault
@@ -278,7 +280,8 @@ async def serve(config: Config) -> None:
     store = open_store(config.store)
     vault = open_vault(config.store, config.secrets_key)
     metrics = Metrics()
-    leadership = Leadership()
+    archivist = Archivist(Archive(config.archive), config.keep_archived_ms) if config.archive is not None else None
+    leadership = Leadership(archivist.archive if archivist is not None else None)
     sessions = Sessions(leadership, vault, config.fence_ms)
     healthy = health.aio.HealthServicer()
     launcher = Launcher(config.offers)
@@ -315,6 +318,7 @@ async def serve(config: Config) -> None:
                 config.fence_ms,
                 config.trail,
                 config.brake_percent,
+                archivist,
             )
         )
         reporter = group.create_task(_report_health(leadership, healthy))
@@ -328,6 +332,8 @@ async def serve(config: Config) -> None:
     await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in servers))
     await launcher.close()
     await store.close()
+    if archivist is not None:
+        await archivist.archive.close()
     audit.close()
     log.info("stopped")
 

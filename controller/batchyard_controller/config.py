@@ -41,7 +41,9 @@ class Config:
         metrics: ``host:port`` of the Prometheus listener; empty for none.
         secrets_key: Key file of secrets and access keys; empty: see ``vault.open_vault``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
-        retention: What history of ended jobs is kept.
+        retention: What history of ended jobs is kept in the store.
+        archive: Folder of those that leave it; None: they are forgotten.
+        keep_archived_ms: How long they are kept there after their end.
         trail: How much is kept of what became of everything.
         fence_ms: After how long a silence agents kill what they run; 0: never.
         brake_percent: Of which share of the hosts more have to fall silent at once so that none is given up; 0: none.
@@ -61,6 +63,8 @@ class Config:
     secrets_key: str = ""
     log_level: str = "info"
     retention: Retention = field(default_factory=Retention)
+    archive: Path | None = None
+    keep_archived_ms: int = 0
     fence_ms: int = limits.FENCE_MS
     trail: TrailBounds = field(default_factory=TrailBounds)
     brake_percent: int = limits.BRAKE_PERCENT

@@ -9,7 +9,7 @@ term believes only the store.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -28,6 +28,7 @@ from . import garbage
 from .driver import ALLOWS_STALE, CommandSink, Driver
 from .metrics import Metrics
 from .standby import Standby
+from .store.archive import Archive
 from .store.protocol import DeposedError, Store, StoreError, UnsupportedServerError
 from .trail import TrailBounds
 
@@ -52,10 +53,25 @@ class Launcher(Protocol):
         """Carry out what is stored of launches, for a term."""
 
 
-class Leadership:
-    """Where services find the driver of the present term, if there is one."""
+class Archivist(Protocol):
+    """Moves jobs that have ended into an archive, term after term."""
 
-    def __init__(self) -> None:
+    @property
+    def archive(self) -> Archive:
+        """Where they go."""
+
+    async def open_term(self, term: int) -> int:
+        """Begin a term, by its epoch with its generation; return the highest number in the order of submission of what is there."""
+
+    async def serve(self, driver: Driver) -> None:
+        """Move jobs until the term ends."""
+
+
+class Leadership:
+    """Where services find the driver of the present term, if there is one, and the archive, if there is one."""
+
+    def __init__(self, archive: Archive | None = None) -> None:
+        self.archive = archive
         self._standby: Standby | None = None
         self._driver: Driver | None = None
         self._former: Driver | None = None
@@ -157,9 +173,10 @@ async def lead(
     fence_ms: int = limits.FENCE_MS,
     bounds: TrailBounds | None = None,
     brake_percent: int = limits.BRAKE_PERCENT,
+    archivist: Archivist | None = None,
 ) -> None:
     """
-    Lead whenever possible, for ever; *launcher* is for environments that scale.
+    Lead whenever possible, for ever; *launcher* is for environments that scale, *archivist* for an archive.
 
     Raises:
         UnsupportedServerError: the store's server loses acknowledged writes.
@@ -180,11 +197,14 @@ async def lead(
             world = await _build(restoring(records, clock(), retention, catalogues, fence_ms, brake_percent))
             del records
             generation = world.generation
+            term = in_generation(generation, epoch)
+            if archivist is not None:
+                world.last_seq = max(world.last_seq, await archivist.open_term(term))
             log.info("leading", epoch=epoch, generation=generation, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
-            sink = open_sink(in_generation(generation, epoch))
-            driver = Driver(store, epoch, world, sink, clock, metrics, bounds)
-            await _serve_term(store, driver, leadership, launcher)
+            driver = Driver(store, epoch, world, open_sink(term), clock, metrics, bounds)
+            servants = [each for each in (launcher, archivist) if each is not None]
+            await _serve_term(store, driver, leadership, servants)
         except UnsupportedServerError:
             raise
         except StoreError as err:
@@ -220,15 +240,17 @@ async def _build(steps: Steps[World]) -> World:
         await asyncio.sleep(0)
 
 
-async def _serve_term(store: Store, driver: Driver, leadership: Leadership, launcher: Launcher | None) -> None:
+async def _serve_term(
+    store: Store, driver: Driver, leadership: Leadership, servants: Sequence[Launcher | Archivist]
+) -> None:
     """Run one term to its end, which is always a StoreError."""
     leadership.enter(driver)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_watch_lease(store))
             tasks.create_task(driver.trail.recall(store))
-            if launcher is not None:
-                tasks.create_task(launcher.serve(driver))
+            for servant in servants:
+                tasks.create_task(servant.serve(driver))
             await driver.run()
     except BaseExceptionGroup as group:
         # Not except*: Python before 3.11.4 wraps what is raised in one into a group again.

@@ -59,6 +59,14 @@ def test_a_filled_store_forgets_up_to_the_last_look_but_not_again_where_that_fre
     upkeep.note_compaction(look(6, member(used=1390, revision=21)), 10)
     assert upkeep.compact_to(look(11, member(used=1391, revision=30))) == 0
     assert upkeep.compact_to(look(16, member(used=1600, revision=40))) == 30
+    assert upkeep.compact_to(look(21, member(used=1700, revision=50))) == 50, "before new jobs are refused"
+
+
+def test_the_past_is_forgotten_in_steps_but_for_an_alarm() -> None:
+    upkeep, seen = Upkeep(), look(0, member(revision=2_000))
+    upkeep.note_compaction(seen, 1_000)
+    assert upkeep.steps_to(2_000, seen) == list(range(1_050, 2_001, 50))
+    assert upkeep.steps_to(2_000, replace(seen, full=frozenset({1}))) == [2_000]
 
 
 def test_with_the_alarm_on_all_is_forgotten_at_once_and_every_member_defragmented_its_leader_last() -> None:

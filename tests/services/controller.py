@@ -40,6 +40,7 @@ from batchyard.v1.sink_pb2_grpc import SinkServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard.v1.usage_pb2_grpc import UsageServiceStub
 from batchyard_controller.app import NOBODY, Trust, build_server, clock
+from batchyard_controller.archivist import Archivist
 from batchyard_controller.audit import Audit
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import SealedChanged
@@ -78,6 +79,8 @@ class Controller:
         audit: Default: none is kept.
         throttles: Default: those of a controller.
         offers: Providers. Default: one that is played by hand, as ``provider``.
+        archivist: Who moves ended jobs into an archive. Default: nobody.
+        retention: What is kept in the store.
     """
 
     def __init__(
@@ -95,14 +98,18 @@ class Controller:
         throttles: Throttles | None = None,
         offers: Sequence[Offer] | None = None,
         fence_ms: int = limits.FENCE_MS,
+        archivist: Archivist | None = None,
+        retention: Retention = Retention(),  # noqa: B008  (a constant)
     ) -> None:
         self._store = store
+        self._archivist = archivist
+        self._retention = retention
         self._fence_ms = fence_ms
         self.provider = HandProvider()
         self._launcher = Launcher([self.provider.offer()] if offers is None else offers)
         self._clock = clock
         self.metrics = Metrics()
-        self.leadership = Leadership()
+        self.leadership = Leadership(archivist.archive if archivist is not None else None)
         self.vault = vault = vault or Vault(make_keys())
         self.sessions = Sessions(self.leadership, vault, fence_ms)
         shared: dict[str, Any] = {"audit": audit, "throttles": throttles or Throttles()}
@@ -123,9 +130,10 @@ class Controller:
                 self.sessions.open_term,
                 self._clock,
                 self.metrics,
-                Retention(),
+                self._retention,
                 self._launcher,
                 self._fence_ms,
+                archivist=self._archivist,
             )
         )
         await self._server.start()

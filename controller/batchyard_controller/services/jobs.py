@@ -29,6 +29,7 @@ from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
 
+from . import recalling
 from .callers import caller
 from .entries import Entries
 from .job_view import digest_message, explain_message, job_message
@@ -68,10 +69,10 @@ class Jobs(rpc.JobServiceServicer):
         def look(world: World) -> list[pb.Job]:
             return [job_message(world, unit) for unit in _find_units(world, reader, ids)]
 
-        return pb.DescribeJobsResponse(jobs=await self._leadership.driver.read(look))
+        return pb.DescribeJobsResponse(jobs=await recalling.read(self._leadership, ids, look))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
-        return await self._leadership.driver.read(Listing(request).look)
+        return await Listing(request).list(self._leadership)
 
     async def GetArrayDigest(self, request: pb.GetArrayDigestRequest, context: Any) -> pb.GetArrayDigestResponse:
         out: Violations = []
@@ -79,8 +80,10 @@ class Jobs(rpc.JobServiceServicer):
         check_range(out, "cells", request.cells, 0, limits.DIGEST_CELLS_MAX)
         refuse(out)
         cells, reader = request.cells or limits.DIGEST_CELLS_MAX, caller()
-        return await self._leadership.driver.read(
-            lambda world: digest_message(find_array(world, reader, request.job_id).children, cells)
+        return await recalling.read(
+            self._leadership,
+            [request.job_id],
+            lambda world: digest_message(find_array(world, reader, request.job_id).children, cells),
         )
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
@@ -112,15 +115,22 @@ class Jobs(rpc.JobServiceServicer):
         """Have something done to a job that the caller may change."""
         changer = caller()
 
+        def look(world: World) -> bool:
+            unit = find_unit(world, changer, Verb.CHANGE, job_id)
+            admit(world)
+            return unit.state.is_final
+
         def decide(world: World, now: Instant) -> tuple[Event | None, None]:
             find_unit(world, changer, Verb.CHANGE, job_id)
             return admit(world), None
 
+        if self._leadership.archive is not None and await recalling.read(self._leadership, [job_id], look):
+            return  # nothing becomes of who has ended, and it may not be kept any more
         await self._leadership.driver.request(decide)
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncIterator[pb.WatchJobsResponse]:
         watch = Watch(request, self._now_ms)
-        async with aclosing(watch.stream(self._leadership.driver)) as responses:
+        async with aclosing(watch.stream(self._leadership)) as responses:
             async for response in responses:
                 yield response
 
@@ -144,7 +154,9 @@ class Jobs(rpc.JobServiceServicer):
         while True:
             driver = self._leadership.driver
             place = driver.trail.end
-            found = await driver.read(lambda world: _find_attempt(world, reader, request))
+            found = await recalling.read(
+                self._leadership, [request.job_id], lambda world: _find_attempt(world, reader, request)
+            )
             if found is not None:
                 return found
             if not request.follow:
@@ -169,7 +181,7 @@ class Jobs(rpc.JobServiceServicer):
         def look(world: World) -> pb.ExplainJobResponse:
             return explain_message(world, reader, find_unit(world, reader, Verb.READ, request.job_id))
 
-        return await self._leadership.driver.read(look)
+        return await recalling.read(self._leadership, [request.job_id], look)
 
 
 _LogPlace = tuple[str, str, str, str]

@@ -6,7 +6,7 @@ from itertools import islice
 
 from batchyard.errors import NotFoundError, Reason, Violation
 from batchyard.ids import NAME_LENGTH_MAX, HostId, JobId
-from batchyard.states import JobState
+from batchyard.states import FINAL_STATES, JobState
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import job_states
 from batchyard_controller.core import limits
@@ -18,9 +18,11 @@ from batchyard_controller.core.requests import settings
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote, refuse
 from batchyard_controller.core.requests.hosts import find_host_id
 from batchyard_controller.core.requests.permission import permit
-from batchyard_controller.core.views.listing import JobFilter, Place, find_page
+from batchyard_controller.core.views.listing import JobFilter, Page, Place, find_page, merge_pages
 from batchyard_controller.core.world.world import World
+from batchyard_controller.leadership import Leadership
 
+from . import recalling
 from .callers import caller
 from .job_view import summary_message
 from .paging import as_number, decode_token, encode_token, page_size
@@ -42,7 +44,7 @@ _NOT_FOR_CHILDREN = (
 
 class Listing:
     """
-    One request to list, checked and ready to look at the world.
+    One request to list, checked.
 
     Raises:
         InvalidArgumentError: a field breaks a rule.
@@ -57,16 +59,25 @@ class Listing:
         self._states = job_states(request.states)
         refuse(_check(request))
 
-    def look(self, world: World) -> pb.ListJobsResponse:
+    async def list(self, leadership: Leadership) -> pb.ListJobsResponse:
         """
-        Return the page.
+        Return the page, with archived jobs among those that are kept.
 
         Raises:
             NotFoundError: there is no such queue, host or array.
+            UnavailableError: the term ended, or the archive cannot be read.
         """
-        return self._list_children(world) if self._request.array_job_id else self._list_jobs(world)
+        if self._request.array_job_id:
+            return await recalling.read(leadership, [self._request.array_job_id], self._list_children)
+        driver, archive = leadership.driver, leadership.archive
+        if archive is None or (self._states and not self._states & FINAL_STATES):
+            return await driver.read(lambda world: self._page(world, self._find(world)[1]))
+        wanted, kept = await driver.read(self._find)
+        page = merge_pages((kept, await archive.page(wanted, self._beyond, self._size)), wanted, self._size)
+        return await driver.read(lambda world: self._page(world, page))
 
-    def _list_jobs(self, world: World) -> pb.ListJobsResponse:
+    def _find(self, world: World) -> tuple[JobFilter, Page]:
+        """Return what is wanted, and a page of it of the jobs that are kept."""
         request = self._request
         wanted = JobFilter(
             queues=frozenset(self._find_queue(world, name) for name in request.queues),
@@ -83,8 +94,7 @@ class Listing:
             owner=request.owner,
             reader=self._reader,
         )
-        page = find_page(world, wanted, self._beyond, self._size)
-        return self._page(world, page.units, page.next_beyond)
+        return wanted, find_page(world, wanted, self._beyond, self._size)
 
     def _find_queue(self, world: World, name: str) -> str:
         permit(self._reader, Verb.READ, queue_thing(name))
@@ -99,12 +109,13 @@ class Listing:
         first = 0 if self._beyond is None else self._beyond[0] + 1
         found = list(islice(job.children.indices(self._states or frozenset(JobState), first), self._size + 1))
         units = [Unit(job, index) for index in found[: self._size]]
-        return self._page(world, units, (found[self._size - 1], 0) if len(found) > self._size else None)
+        return self._page(world, Page(units, (found[self._size - 1], 0) if len(found) > self._size else None))
 
-    def _page(self, world: World, units: list[Unit], beyond: Place | None) -> pb.ListJobsResponse:
+    def _page(self, world: World, page: Page) -> pb.ListJobsResponse:
+        beyond = page.next_beyond
         place = "" if beyond is None else f"{beyond[0]}.{beyond[1]}" if self._request.host else str(beyond[0])
         return pb.ListJobsResponse(
-            jobs=[summary_message(world, unit) for unit in units],
+            jobs=[summary_message(world, unit) for unit in page.units],
             next_page_token=encode_token(self._listed, place) if place else "",
         )
 

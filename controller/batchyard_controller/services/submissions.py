@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from batchyard.errors import InvalidArgumentError, Reason, RequestError, Violation
-from batchyard.ids import JobId
+from batchyard.ids import BY_REQUEST, JobId
 from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.convert.jobs import submission
 from batchyard_controller.core import limits
@@ -23,13 +24,15 @@ from batchyard_controller.core.requests import submissions
 from batchyard_controller.core.requests.checks import check_range, refuse
 from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.core.requests.permission import permit_submission
-from batchyard_controller.core.world.world import World
+from batchyard_controller.core.world.world import RequestKey, World
 from batchyard_controller.leadership import Leadership
+from batchyard_controller.store.archive import Archive, Recalled
 
 from .callers import caller
 from .errors import metadata_of
 
 if TYPE_CHECKING:
+    from batchyard_controller.core.jobs.resolution import Submission
     from batchyard_controller.core.model.jobs import Job
     from batchyard_controller.driver import Decide
 
@@ -54,7 +57,10 @@ class Submissions:
         Raises:
             RequestError: it is refused.
         """
-        return _answer(await self._leadership.driver.request(self._decide(request)))
+        recalled = _Recall(self._leadership.archive)
+        decide = self._decide(request, recalled)
+        await recalled.fetch()
+        return _answer(await self._leadership.driver.request(decide))
 
     async def submit_all(self, requests: AsyncIterator[pb.SubmitJobsRequest]) -> AsyncGenerator[pb.SubmitJobsResponse]:
         """
@@ -99,13 +105,15 @@ class Submissions:
         results = [pb.SubmitResult(request_id=job.request_id) for job in request.jobs]
         decides: list[Decide[Job]] = []
         admitted: list[pb.SubmitResult] = []
+        recalled = _Recall(self._leadership.archive)
         for job, result in zip(request.jobs, results, strict=True):
             try:
-                decides.append(self._decide(job))
+                decides.append(self._decide(job, recalled))
             except RequestError as err:
                 result.refusal.CopyFrom(_refusal(err))
             else:
                 admitted.append(result)
+        await recalled.fetch()
         for result, outcome in zip(admitted, await self._leadership.driver.request_all(decides), strict=True):
             if isinstance(outcome, RequestError):
                 result.refusal.CopyFrom(_refusal(outcome))
@@ -115,9 +123,9 @@ class Submissions:
                 result.job.CopyFrom(_answer(outcome))
         return pb.SubmitJobsResponse(results=results)
 
-    def _decide(self, request: pb.SubmitJobRequest) -> Decide[Job]:
+    def _decide(self, request: pb.SubmitJobRequest, recalled: _Recall) -> Decide[Job]:
         """
-        Check a request by itself and return what is left to decide in the world.
+        Check a request by itself and return what is left to decide in the world, once *recalled* is fetched.
 
         Raises:
             InvalidArgumentError: a field breaks a rule.
@@ -130,12 +138,51 @@ class Submissions:
             violations.append(Violation("request", text, Reason.TOO_LONG))
         refuse(violations)
         job_id = self._new_job_id()
+        ids, requests = recalled.want(wanted)
 
         def decide(world: World, now: Instant) -> tuple[JobSubmitted | None, Job]:
-            permit_submission(world, sender, wanted)
-            return submissions.submit_job(world, wanted, job_id, now)
+            jobs = recalled.of(ids, requests)
+            with world.recalling(jobs):
+                permit_submission(world, sender, wanted)
+                event, job = submissions.submit_job(world, wanted, job_id, now)
+            return event if event is None or not jobs else replace(event, recalled=jobs), job
 
         return decide
+
+
+class _Recall:
+    """Archived jobs that some submissions name: those that they wait for, and those that were submitted by their request."""
+
+    def __init__(self, archive: Archive | None) -> None:
+        self._archive = archive
+        self._ids: set[str] = set()
+        self._requests: set[RequestKey] = set()
+        self._found = Recalled()
+
+    def want(self, wanted: Submission) -> tuple[list[str], list[RequestKey]]:
+        """Note whom a submission names, and return them."""
+        if self._archive is None:
+            return [], []
+        names = [each.job_id for each in wanted.depends_on if each.job_id]
+        ids = [each for each in names if not each.startswith(BY_REQUEST)]
+        requests = [(wanted.owner, each.removeprefix(BY_REQUEST)) for each in names if each.startswith(BY_REQUEST)]
+        if wanted.request_id:
+            requests.append((wanted.owner, wanted.request_id))
+        self._ids.update(ids)
+        self._requests.update(requests)
+        return ids, requests
+
+    async def fetch(self) -> None:
+        """Look for all of them in the archive."""
+        if self._archive is not None and (self._ids or self._requests):
+            for job in await self._archive.fetch(self._ids, self._requests):
+                self._found.add(job)
+
+    def of(self, ids: list[str], requests: list[RequestKey]) -> tuple[Job, ...]:
+        """Return those of one submission, also those that have left the store since."""
+        if self._archive is None:
+            return ()
+        return (*self._found.of(ids, requests), *self._archive.recent.of(ids, requests))
 
 
 def _payload_bytes(request: pb.SubmitJobRequest) -> int:

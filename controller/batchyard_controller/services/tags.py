@@ -18,6 +18,7 @@ from batchyard_controller.core.requests.permission import permit_tagging
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
+from . import recalling
 from .callers import caller
 
 _KINDS = Words(ResourceKind, pb.ResourceKind.DESCRIPTOR)
@@ -68,7 +69,8 @@ class Tags(rpc.TagServiceServicer):
             found = tagging.find_tagged(world, kind, request.name)
             return pb.ListTagsResponse(tags=dict(tagging.tags_of(found)))
 
-        return await self._leadership.driver.read(look)
+        ids = [request.name] if kind is ResourceKind.JOB else []
+        return await recalling.read(self._leadership, ids, look)
 
 
 def _resource(

@@ -29,8 +29,10 @@ from batchyard_controller.core.requests.permission import permit
 from batchyard_controller.core.views.snapshot import Watched, take_snapshot
 from batchyard_controller.core.world.world import World
 from batchyard_controller.driver import Driver
+from batchyard_controller.leadership import Leadership
 from batchyard_controller.trail import Part, seen_at_ms, write_cursor
 
+from . import recalling
 from .callers import caller
 from .job_view import summary_message
 
@@ -64,7 +66,7 @@ class Watch:
         self._content = request.content
         self._now_ms = now_ms
 
-    async def stream(self, driver: Driver) -> AsyncGenerator[pb.WatchJobsResponse]:
+    async def stream(self, leadership: Leadership) -> AsyncGenerator[pb.WatchJobsResponse]:
         """
         Yield what is to be told.
 
@@ -72,6 +74,7 @@ class Watch:
             NotFoundError: there is no such queue, nor any job that was in it.
             UnavailableError: the term ended.
         """
+        driver = leadership.driver
         log = driver.trail
         if self._cursor:
             await log.recalled()
@@ -83,7 +86,7 @@ class Watch:
         while True:
             if place is None:
                 place = log.end
-                async for response in self._catch_up(driver, write_cursor(place, self._now_ms())):
+                async for response in self._catch_up(leadership, driver, write_cursor(place, self._now_ms())):
                     yield response
             await log.wait(place)
             if self._content == pb.WATCH_CONTENT_CHANGED_IDS:
@@ -98,13 +101,15 @@ class Watch:
                     yield response
                 place = part.end
 
-    async def _catch_up(self, driver: Driver, after: str) -> AsyncGenerator[pb.WatchJobsResponse]:
+    async def _catch_up(
+        self, leadership: Leadership, driver: Driver, after: str
+    ) -> AsyncGenerator[pb.WatchJobsResponse]:
         """Tell what makes up for changes that are not known; *after* is the cursor then."""
         if self._content == pb.WATCH_CONTENT_CHANGED_IDS:
             await driver.read(self._check_queue)
             yield pb.WatchJobsResponse(missed=True, cursor=after)
         else:
-            units = await driver.read(self._take_snapshot)
+            units = await recalling.read(leadership, self._watched.ids, self._take_snapshot)
             for units_told, is_last in list(_parts(units)) or [([], True)]:
                 events = await driver.read(partial(self._present, units=units_told))
                 yield pb.WatchJobsResponse(events=events, cursor=after if is_last else self._cursor, snapshot=True)
@@ -145,10 +150,8 @@ class Watch:
         return take_snapshot(world, self._watched, seen_at_ms(self._cursor))
 
     def _present(self, world: World, units: list[Unit]) -> list[pb.JobEvent]:
-        """Show present states, those of jobs that are no longer kept left out."""
-        return [
-            pb.JobEvent(job=summary_message(world, unit)) for unit in units if world.jobs.get(unit.job.id) is unit.job
-        ]
+        """Show present states; of jobs that are no longer kept the last ones."""
+        return [pb.JobEvent(job=summary_message(world, unit)) for unit in units]
 
     def _changes(self, world: World, moves: list[PublishMove]) -> list[pb.JobEvent]:
         """Turn changes into events, those of jobs that are no longer kept left out."""

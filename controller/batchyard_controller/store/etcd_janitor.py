@@ -35,6 +35,9 @@ STANDING_S = 20.0
 WORK_TIMEOUT_S = 300.0
 """For a compaction or a defragmentation, which take as long as there is to copy."""
 
+PAUSE_S = 0.05
+"""Between two steps of a compaction."""
+
 SETTLE_S = 0.3
 """After a compaction, until the members' figures show it; they write ten times a second."""
 
@@ -102,7 +105,7 @@ class EtcdJanitor:
         if revision := self._upkeep.compact_to(look):
             if look.full:
                 log.warning("the store is full", size=mib(look.size_bytes), quota=mib(look.quota_bytes))
-            await self._compact(revision)
+            await self._compact(self._upkeep.steps_to(revision, look))
             look = await self._look()
             self._upkeep.note_compaction(look, revision)
         if members := self._upkeep.worth_defragmenting(look):
@@ -154,14 +157,17 @@ class EtcdJanitor:
             await self._clients[members[0].endpoint].ask("Maintenance/Alarm", wire.AlarmRequest(), wire.AlarmResponse)
         ).alarms
 
-    async def _compact(self, revision: int) -> None:
-        request = wire.CompactionRequest(revision=revision, physical=True)
+    async def _compact(self, revisions: Sequence[int]) -> None:
+        """Forget the past in steps, as who writes waits for each; to put out an alarm there are none."""
         client = next(iter(self._clients.values()))
-        try:
-            await client.ask("KV/Compact", request, wire.CompactionResponse, WORK_TIMEOUT_S)
-        except StoreUnavailableError as err:
-            if "compacted" not in str(err):  # by somebody else, as far or further
-                raise
+        for revision in revisions:
+            request = wire.CompactionRequest(revision=revision, physical=True)
+            try:
+                await client.ask("KV/Compact", request, wire.CompactionResponse, WORK_TIMEOUT_S)
+            except StoreUnavailableError as err:
+                if "compacted" not in str(err):  # by somebody else, as far or further
+                    raise
+            await asyncio.sleep(PAUSE_S)
         await asyncio.sleep(SETTLE_S)
 
     async def _defragment(self, member: Member, look: Look) -> None:

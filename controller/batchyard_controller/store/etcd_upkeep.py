@@ -22,8 +22,11 @@ COMPACT_S = 300.0
 LAG_S = 60.0
 """How far into the past is left then, for who reads all of a moment: a standby, a loading leader."""
 
+STEPS = 20
+"""In so many steps: one that has much to delete holds up who writes, for seconds on a slow disk."""
+
 FILLED = 0.6
-"""Share of the quota from which on what is left of the past is what the last look left."""
+"""Share of the quota from which on the past is left since the last look alone; none of it where the reserve is touched."""
 
 RESERVE = 0.2
 """Share of the quota that is kept for what becomes of jobs that are there already."""
@@ -125,10 +128,18 @@ class Upkeep:
         since_s = look.at_s - self._compacted_s
         has_grown = look.used_bytes - self._left_bytes > look.quota_bytes * (1 - FILLED) / 8
         if look.used_bytes > look.quota_bytes * FILLED and (has_grown or since_s >= LAG_S):
-            return self._if_new(known[-1][1] if known else 0)
+            presses = look.used_bytes > look.quota_bytes * (1 - RESERVE)
+            return self._if_new(look.revision if presses else known[-1][1] if known else 0)
         if since_s >= COMPACT_S:
             return self._if_new(max((rev for at_s, rev in known if look.at_s - at_s >= LAG_S), default=0))
         return 0
+
+    def steps_to(self, revision: int, look: Look) -> list[int]:
+        """Return the revisions up to which it is compacted one after the other, the last one being *revision*."""
+        if look.full:
+            return [revision]
+        first = self._compacted_to
+        return [first + (revision - first) * step // STEPS for step in range(1, STEPS + 1)]
 
     def note_compaction(self, look: Look, revision: int) -> None:
         """Note that all before a revision is forgotten, and what is left, by a look since."""

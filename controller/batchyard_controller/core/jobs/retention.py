@@ -15,6 +15,9 @@ from batchyard_controller.core.model.jobs import Job
 
 DAY_MS = 24 * 3600 * 1000
 
+ARCHIVED_BEYOND = 10_000
+"""Ended jobs that stay in the store where there is an archive, if nobody says otherwise."""
+
 RECORDS_PER_LOOK = 2_000
 """Records forgotten at a look, about: each is a deletion in the store, and a commit should stay short."""
 

@@ -265,3 +265,13 @@ def _sweep(world: World, records: Records) -> None:
     """Have records deleted that a job left behind which was only half forgotten."""
     mend(world, "state", set(records.states) - set(world.jobs))
     mend(world, "children", [name for name in records.chunks if name.partition("/")[0] not in world.jobs])
+
+
+def restore_ended(records: Records) -> list[Job]:
+    """Return jobs that have ended as they were, of a world of which nothing else is known."""
+    for name, chunk in records.chunks.items():
+        job_id, _, number = name.partition("/")
+        lifecycle.restore_chunk(records.jobs[job_id], int(number), chunk)
+    for job_id, job in records.jobs.items():
+        _restore_state(job, records.states.get(job_id, StoredState()))
+    return list(records.jobs.values())

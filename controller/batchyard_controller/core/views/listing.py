@@ -8,7 +8,7 @@ and yet say where the next begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from batchyard.ids import HostId
@@ -134,6 +134,23 @@ def find_page(world: World, wanted: JobFilter, beyond: Place | None, size: int) 
             found.append(unit)
         last = place
     return Page(found, None)
+
+
+def merge_pages(pages: Sequence[Page], wanted: JobFilter, size: int) -> Page:
+    """Return what stands in the first *size* places of several pages of one list; who is on several is shown as on the first."""
+
+    def order(place: Place) -> Place:
+        return place if wanted.oldest_first else (-place[0], place[1])
+
+    ends = [page.next_beyond for page in pages if page.next_beyond is not None]
+    end = min(ends, key=order, default=None)
+    found = {unit.id: unit for page in reversed(pages) for unit in page.units}
+    units = sorted(found.values(), key=lambda unit: order(unit.place))
+    if end is not None:  # beyond it another page may have more
+        units = [unit for unit in units if order(unit.place) <= order(end)]
+    if len(units) > size:
+        return Page(units[:size], units[size - 1].place)
+    return Page(units, end)
 
 
 def _steps(world: World, wanted: JobFilter, beyond: Place | None) -> Iterable[tuple[Place, Unit | None]]:
