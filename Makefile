@@ -22,7 +22,7 @@ unexport BATCHYARD_DOCKERD_FLAGS
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-core sim lint types proto fmt bench build lock release wheel-check clean
+.PHONY: help setup demo test test-again test-core sim lint types proto fmt bench build lock release wheel-check clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ demo: $(USABLE) ## Run 21 jobs on two agents on this machine
 test: $(READY) ## All tests, with real etcd, Docker and Kubernetes where they may be installed
 	@bash scripts/kubernetes.sh build >/dev/null || true
 	@BATCHYARD_DOCKERD_FLAGS="$(BATCHYARD_DOCKERD_FLAGS)" bash scripts/with-services.sh $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(ARGS)
+
+test-again: $(READY) ## The few tests that failed in the last run, one after the other and alone
+	@BATCHYARD_DOCKERD_FLAGS="$(BATCHYARD_DOCKERD_FLAGS)" bash scripts/with-services.sh $(BIN)/python scripts/second-chance.py
 
 test-core: $(READY) ## The pure tests only; seconds
 	$(BIN)/pytest tests/core tests/scenarios tests/agent/core $(ARGS)

@@ -36,11 +36,11 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
     ours: list[float] = []
     theirs: list[float] = []
     with temporary_folder() as folder:
-        python = await asyncio.to_thread(_install, folder)
+        python = await asyncio.to_thread(install_hyperqueue, folder)
         async with open_yard() as yard:
             await yard.add_agent("process", SLOTS)
             for _ in range(rounds):
-                theirs.append(await asyncio.to_thread(_their_rate, python, count))
+                theirs.append(await asyncio.to_thread(their_rate, python, count))
                 pace = await yard.run(lambda: yard.submit(small_job("", COMMAND), array_size=count), count)
                 ours.append(pace.jobs_per_s)
     yield Figure(
@@ -54,7 +54,7 @@ async def measure(scale: Scale) -> AsyncIterator[Figure]:
     )
 
 
-def _install(folder: Path) -> Path:
+def install_hyperqueue(folder: Path) -> Path:
     """Return a Python that has HyperQueue and nothing of ours."""
     python = folder / "venv" / "bin" / "python"
     lines = [[sys.executable, "-m", "venv", str(folder / "venv")], [str(python), "-m", "pip", "install", "hyperqueue"]]
@@ -65,7 +65,8 @@ def _install(folder: Path) -> Path:
     return python
 
 
-def _their_rate(python: Path, count: int) -> float:
+def their_rate(python: Path, count: int) -> float:
+    """Return how many tasks a second a server and a worker of HyperQueue run."""
     line = [str(python), "-c", THEIRS, str(count)]
     # Its tasks leave files where it runs.
     done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=python.parent)

@@ -51,11 +51,12 @@ PROGRAMS = {
     "packing": "packing",
     "pages": "pages",
     "hyperqueue": "hyperqueue_jobs",
+    "control": "control_plane",
     "console": "console",
     "lists": "lists",
     "secured": "secured",
 }
-ON_REQUEST = {"hyperqueue", "process-memory"}
+ON_REQUEST = {"hyperqueue", "control", "process-memory"}
 """What needs PyPI, and what takes long."""
 
 

@@ -196,6 +196,7 @@ class Yard:
         self.socket = f"unix:{folder / SOCKET_NAME}"
         self.controller = controller
         self.programs = [controller]
+        self.standbys: list[Program] = []
         self.client = AsyncClient(address)
         self.channel = grpc.aio.insecure_channel(address)
         self.jobs: JobServiceAsyncStub = JobServiceStub(self.channel)
@@ -204,7 +205,7 @@ class Yard:
         """Let go of the connections, then stop the agents, then the controller."""
         await self.client.close()
         await self.channel.close()
-        for program in reversed(self.programs):
+        for program in (*self.standbys, *reversed(self.programs)):
             await asyncio.to_thread(program.stop)
 
     async def prepare(self) -> None:
@@ -244,6 +245,12 @@ class Yard:
 
         await self._until(joined, READY_LIMIT_S, f"{name} has joined")
         return agent
+
+    def add_standby(self, store_url: str) -> Program:
+        """Start a controller that follows the store and waits to lead; its processor time is counted nowhere."""
+        name = f"standby-{len(self.standbys)}"
+        self.standbys.append(_controller(name, self.folder, hold_address(), store_url))
+        return self.standbys[-1]
 
     async def submit(self, what: ContainerProperties, *, array_size: int = 0) -> str:
         """Submit one job as the SDK would, with a request id, and return its id."""
@@ -322,6 +329,19 @@ class Yard:
             await asyncio.sleep(POLL_S)
 
 
+def _controller(name: str, folder: Path, address: str, store_url: str, *arguments: str) -> Program:
+    """Start a controller; the first one has the socket that a yard's clients look for."""
+    socket_name = SOCKET_NAME if name == "controller" else f"{name}.sock"
+    return Program(
+        name,
+        folder,
+        "batchyard_controller",
+        *("--listen", address, "--insecure-loopback-only", "--socket", str(folder / socket_name)),
+        *("--store", store_url, "--log-level", "warning"),
+        *arguments,
+    )
+
+
 @contextlib.asynccontextmanager
 async def open_yard(store_url: str = "", *arguments: str, parent: Path | None = None) -> AsyncIterator[Yard]:
     """
@@ -331,14 +351,7 @@ async def open_yard(store_url: str = "", *arguments: str, parent: Path | None = 
     """
     with temporary_folder(parent) as folder:
         address = hold_address()
-        controller = Program(
-            "controller",
-            folder,
-            "batchyard_controller",
-            *("--listen", address, "--insecure-loopback-only", "--socket", str(folder / SOCKET_NAME)),
-            *("--store", store_url or sqlite_url(folder), "--log-level", "warning"),
-            *arguments,
-        )
+        controller = _controller("controller", folder, address, store_url or sqlite_url(folder), *arguments)
         yard = Yard(folder, address, controller)
         try:
             await yard.prepare()
