@@ -14,7 +14,7 @@ ARGS   ?=
 # core; more than 16 have nothing to do at the end.
 WORKERS ?= $(shell n=$$((2 * $$(nproc))); echo $$((n < 16 ? n : 16)))
 # What mypy checks.
-TYPED  := client controller agent gateway examples bench tests/conftest.py tests/cli tests/clients/conftest.py tests/clients/image.py tests/clients/test_snakemake.py tests/clients/test_tools.py tests/clients/test_workflows.py tests/clients/tools.py tests/console tests/contract tests/e2e tests/functions tests/gateway tests/house tests/kubernetes tests/ports.py tests/processes.py tests/providers tests/sdk tests/services tests/wheels.py
+TYPED  := client controller agent gateway examples bench tests/conftest.py tests/cli tests/clients/conftest.py tests/clients/image.py tests/clients/test_snakemake.py tests/clients/test_tools.py tests/clients/test_workflows.py tests/clients/tools.py tests/console tests/contract tests/e2e tests/faults tests/functions tests/gateway tests/house tests/kubernetes tests/ports.py tests/processes.py tests/providers tests/sdk tests/services tests/wheels.py
 
 # No setting of Batchyard's, which would refuse it: for scripts/with-services.sh alone.
 unexport BATCHYARD_DOCKERD_FLAGS
@@ -22,7 +22,7 @@ unexport BATCHYARD_DOCKERD_FLAGS
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-again test-core sim lint types proto fmt bench build lock release wheel-check clean
+.PHONY: help setup demo test test-again test-core sim lint types proto fmt bench build lock release wheel-check clean faults man
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ test-core: $(READY) ## The pure tests only; seconds
 sim: $(READY) ## Simulate a yard with faults: SEED=7 tells one, SEEDS=2000 counts many, BUGS=1 plants bugs (docs/reliability.md)
 	@PYTHONHASHSEED=0 $(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(BUG),--bug $(BUG)) $(if $(BUGS),--bugs) $(ARGS)
 
+faults: $(READY) ## Break yards of real processes under load: FAULTS=1000 SEED=1 YARDS=2; as root (docs/reliability.md)
+	@bash scripts/with-services.sh $(BIN)/python -m tests.faults $(if $(FAULTS),--faults $(FAULTS)) $(if $(SEED),--seed $(SEED)) $(if $(YARDS),--yards $(YARDS)) $(ARGS)
+
 lint: $(READY) ## Style, import rules, types, contract, fresh stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,7 +79,12 @@ fmt: $(READY) ## Format code and protos
 bench: $(READY) ## Measure, each number beside a baseline of the same run
 	$(BIN)/python bench/run.py
 
-build: $(READY) ## Build the wheel into dist/
+man: $(READY) ## Write the man pages; in the virtual environment `man batchyard-submit` finds them
+	rm -rf build/man $(VENV)/share/man/man1/batchyard*
+	$(BIN)/python -m batchyard.cli.man build/man/man1
+	mkdir -p $(VENV)/share/man/man1 && cp build/man/man1/* $(VENV)/share/man/man1/
+
+build: man ## Build the wheel, with its man pages, into dist/
 	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --retries 10 --wheel-dir dist .
 

@@ -54,7 +54,9 @@ PROGRAMS = {
     "control": "control_plane",
     "console": "console",
     "lists": "lists",
+    "functions": "functions",
     "secured": "secured",
+    "sinks": "sinks",
 }
 ON_REQUEST = {"hyperqueue", "control", "process-memory"}
 """What needs PyPI, and what takes long."""

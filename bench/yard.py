@@ -101,8 +101,11 @@ class Program:
             BenchError: it has ended.
         """
         if self._process.poll() is not None:
-            words = self._log.read_text(errors="replace")[-2000:]
-            raise BenchError(f"{self.name} ended with {self._process.returncode}:\n{words}")
+            raise BenchError(f"{self.name} ended with {self._process.returncode}:\n{self.said()}")
+
+    def said(self) -> str:
+        """Return the end of its log."""
+        return self._log.read_text(errors="replace")[-2000:]
 
     def stop(self) -> None:
         """End it, if need be by force."""

@@ -45,6 +45,7 @@ missing_packages() {
     [ -x /bin/busybox ] || echo busybox-static
     has openssl || echo openssl
     has ip || echo iproute2
+    has iptables || echo iptables
     has runsc || echo runsc
     # The other architecture's programs; on ARM this package has qemu-x86_64.
     has qemu-aarch64 || echo qemu-user
@@ -53,7 +54,6 @@ missing_packages() {
     has runc || echo runc
     if ! engine_answers; then
         has dockerd || echo docker.io
-        has iptables || echo iptables
     fi
 }
 

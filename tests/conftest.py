@@ -122,10 +122,10 @@ def why_no_netns() -> str:
     """Return why no machines can be made of namespaces here; empty when they can."""
     if os.geteuid() != 0:
         return "only root makes network namespaces"
-    missing = [name for name in ("ip", "nsenter", "unshare", "setpriv", "openssl") if shutil.which(name) is None]
-    return (
-        f"no {', '.join(missing)} on PATH (on Debian: apt-get install iproute2 util-linux openssl)" if missing else ""
-    )
+    programs = ("ip", "iptables", "nsenter", "unshare", "setpriv", "openssl")
+    missing = [name for name in programs if shutil.which(name) is None]
+    packages = "iproute2 iptables util-linux openssl"
+    return f"no {', '.join(missing)} on PATH (on Debian: apt-get install {packages})" if missing else ""
 
 
 def why_no_sandbox() -> str:

@@ -23,11 +23,12 @@ from batchyard.ids import AttemptId, HostId, uuid7
 from batchyard.runtimes import DOCKER, FAKE, PROCESS
 from batchyard_agent import clock
 from batchyard_agent.books import SWEEP_S, Books
-from batchyard_agent.config import AUTOMATIC, Config, keeper_dir, secrets_dir
+from batchyard_agent.config import AUTOMATIC, Config, keeper_dir, mounts_dir, secrets_dir
 from batchyard_agent.convert import spec_from
 from batchyard_agent.core.attempts import Table
 from batchyard_agent.core.events import HostReclaimed, Recovered, RuntimeOpened
 from batchyard_agent.driver import Driver
+from batchyard_agent.entries import Entries
 from batchyard_agent.host import LocalHost, keeps_levels
 from batchyard_agent.journal import Journal
 from batchyard_agent.keeper_link import KeeperLink, take_orphans
@@ -38,15 +39,17 @@ from batchyard_agent.probe import cpu_memory
 from batchyard_agent.probe.place import read_place
 from batchyard_agent.probe.reclaim import NoticeCommand, NoticeFile, Notices, NoticeServer, Source
 from batchyard_agent.runtimes import job_user
-from batchyard_agent.runtimes.docker import DockerRuntime
+from batchyard_agent.runtimes.docker import DockerRuntime, nobody_writes
 from batchyard_agent.runtimes.fake import FakeRuntime
 from batchyard_agent.runtimes.held_mounts import HeldMounts
+from batchyard_agent.runtimes.job_user import JobUser
 from batchyard_agent.runtimes.process import ProcessRuntime
-from batchyard_agent.runtimes.protocol import Runtime, RuntimeUnavailableError
+from batchyard_agent.runtimes.protocol import LaunchSpec, Runtime, RuntimeUnavailableError
 from batchyard_agent.runtimes.queue_networks import QueueNetworks
 from batchyard_agent.runtimes.secret_files import SecretFiles
 from batchyard_agent.session import Identity, Sessions, TwinError
 from batchyard_agent.standing import Standing, enter, next_run
+from batchyard_agent.terminals import Terminals
 from batchyard_agent.upgrade import remove_former_scratch
 
 LAUNCH_LIMITS: Mapping[str, int] = {DOCKER: 16, PROCESS: 8}
@@ -145,6 +148,8 @@ class Agent:
             self._driver.observe(Recovered(boot_id=host.boot_id, held=held))
             notices = Notices(self._notice_sources(), partial(self._announce, host))
             await notices.look()
+            terminals = Terminals(self._driver, clock.read_now)
+            entries = Entries(self._driver, terminals, self._standing.connect)
             sessions = Sessions(
                 target=self._config.controller,
                 connect=self._standing.connect,
@@ -153,6 +158,7 @@ class Agent:
                 host=host,
                 read_now=clock.read_now,
                 dice=random.random,
+                entries=entries,
                 identity=Identity(
                     nonce=os.urandom(16).hex(), machine_id=cpu_memory.read_machine_id(), run=self._table.meta.run
                 ),
@@ -170,6 +176,7 @@ class Agent:
                     parts = (
                         self._driver.run(),
                         sessions.run(),
+                        terminals.run(),
                         self._standing.run(sessions.reopen),
                         notices.run(),
                         self._books.run_sweeps(),
@@ -184,6 +191,8 @@ class Agent:
                     for task in tasks:
                         task.cancel()
             finally:
+                await entries.close()
+                await terminals.close()
                 host.close()
 
     def _documents(self, attempt_id: AttemptId) -> Documents | None:
@@ -198,15 +207,20 @@ class Agent:
         self._tell_guard(table)
 
     def _tell_guard(self, table: Table) -> None:
-        """Have the keeper know until when attempts may run; it comes after the agent itself, so that that says why."""
+        """Have the keeper know how long attempts may run; it comes after the agent itself, so that that says why."""
         if table.meta.contact_ms is None:
             return  # in this boot no controller was in touch yet
-        deadline_ms = table.meta.contact_ms + table.meta.fence_ms + GUARD_LAG_MS if table.meta.fence_ms > 0 else 0
         runtime, engine, query = self._driver.runtimes.get(DOCKER), "", ""
         if isinstance(runtime, DockerRuntime):
             engine, query = runtime.guarded()
-        containers = sum(attempt.runtime == DOCKER and attempt.launched for attempt in table.living())
-        self._link.guard(deadline_ms=deadline_ms, containers=containers, engine=engine, query=query)
+        launched = (attempt for attempt in table.living() if attempt.runtime == DOCKER and attempt.launched)
+        self._link.guard(
+            since_ms=table.meta.contact_ms + GUARD_LAG_MS,
+            fence_ms=table.meta.fence_ms,
+            containers={table.fence_of(attempt) for attempt in launched},
+            engine=engine,
+            query=query,
+        )
 
     def _notice_sources(self) -> list[Source]:
         """Return where it may be said that the machine is taken away."""
@@ -295,7 +309,7 @@ class Agent:
                 sandbox=config.sandbox,
                 node_network=config.node_network,
                 allowed=config.allowed,
-                mounts=HeldMounts(config.state_dir / "mounts"),
+                mounts=HeldMounts(mounts_dir(config.state_dir)),
                 networks=QueueNetworks(
                     self._table.meta.host_id,
                     controller=config.controller,
@@ -303,6 +317,7 @@ class Agent:
                     door=self._metadata.door,
                 ),
                 secret_files=self._secret_files,
+                writer=self._writer,
             )
         if name == PROCESS:
             user = job_user.find(config.job_user, allow_root=config.allow_root_jobs)
@@ -318,6 +333,18 @@ class Agent:
             )
         assert name == FAKE, name
         return FakeRuntime(now_ms=clock.read_wall_ms)
+
+    def _writer(self, spec: LaunchSpec) -> JobUser | None:
+        """
+        Return as whom the log of a container is copied: as a plain process of its job, if it could be one here.
+
+        Raises:
+            CannotLaunchError: it could not.
+        """
+        runtime = self._driver.runtimes.get(PROCESS)
+        if not isinstance(runtime, ProcessRuntime) or (spec.security_level.is_secured and not keeps_levels(runtime)):
+            return nobody_writes(spec)
+        return runtime.writer(spec.owner)
 
     def _home(self) -> str:
         """

@@ -164,6 +164,16 @@ def secrets_dir(state_dir: Path) -> Path | None:
     return _of_boot("batchyard-secrets", state_dir)
 
 
+def mounts_dir(state_dir: Path) -> Path:
+    """
+    Return the folder in which volumes are mounted for containers.
+
+    Like the keeper's it is not in the state folder where it can be elsewhere: who removes that,
+    after the agent was killed, must not go through a mount into the folder of a user.
+    """
+    return _of_boot("batchyard-mounts", state_dir) or state_dir / "mounts"
+
+
 def _of_boot(kind: str, state_dir: Path) -> Path | None:
     """Return a folder that ends with the machine's boot, by the place of a state folder; None: there is none."""
     runtime_dir = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", "/nowhere"))

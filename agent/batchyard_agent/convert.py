@@ -13,13 +13,13 @@ from typing import Protocol
 
 from batchyard import task_messages, tasks
 from batchyard.ids import AttemptId
-from batchyard.resources import GPU_WHOLE, NO_USAGE, Usage
+from batchyard.resources import GPU_WHOLE, NO_USAGE, Resources, Usage
 from batchyard.rows import ListOf, Rows, Words
 from batchyard.runtimes import DOCKER, PROCESS, runtime_of
 from batchyard.security import SecurityLevel
 from batchyard.states import EndCause
 from batchyard.tasks import NO_TASK, Container, Task
-from batchyard.v1 import agent_pb2, attempt_pb2, security_pb2
+from batchyard.v1 import agent_pb2, attempt_pb2, resources_pb2, security_pb2
 from batchyard_agent.core import gpu
 from batchyard_agent.core.attempts import Attempt, AttemptSpec, GpuClaim, Phase
 from batchyard_agent.core.containers import STOP_TIMEOUT_S
@@ -43,6 +43,7 @@ PERMISSIONS = {"READ": "r", "WRITE": "w", "MKNOD": "m"}
 """AWS's words for what a container may do with a device, and the engine's."""
 _LEVELS = Words(SecurityLevel, security_pb2.SecurityLevel.DESCRIPTOR)
 _USAGE = Rows(Usage, attempt_pb2.Usage)
+_RESOURCES = Rows(Resources, resources_pb2.Resources)
 _GPU_CLAIMS = ListOf(Rows(GpuClaim, agent_pb2.GpuClaim))
 CAUSES = {cause: attempt_pb2.EndCause.Value(f"END_CAUSE_{cause}") for cause in EndCause}
 
@@ -100,10 +101,12 @@ def spec_from(
         launch=_launch_spec(message, task, gpus, logs, _level(message).or_stricter(least)),
         timeout_s=message.timeout_s,
         gpus=gpus,
+        resources=task.resources,
         wire=message.SerializeToString(),
         needs_secrets=any(container.secrets for container in task.containers),
         refusal=_refusal(task),
         stop_timeout_s=max(timeout_s or STOP_TIMEOUT_S for timeout_s in timeouts) if any(timeouts) else 0,
+        fence_ms=_fence(message),
     )
 
 
@@ -121,6 +124,8 @@ def report_from(attempt: Attempt) -> agent_pb2.AttemptReport:
         reason=attempt.hindrance if attempt.phase is Phase.LAUNCHING else attempt.reason,
         containers=task_messages.end_messages(attempt.containers),
         image_digest=attempt.image_digest,
+        gpus=_GPU_CLAIMS.write(attempt.spec.gpus) if attempt.spec is not None and not attempt.is_over else (),
+        resources=_RESOURCES.write(attempt.spec.resources) if attempt.spec and not attempt.is_over else None,
     )
 
 
@@ -150,11 +155,16 @@ def _launch_spec(
         security_level=level,
         job_queue=message.job_queue,
         owner=message.owner,
+        fence_ms=_fence(message),
     )
 
 
 def _level(message: agent_pb2.AttemptSpec) -> SecurityLevel:
     return _LEVELS.read(message.security_level) if message.security_level else SecurityLevel.PRIVILEGED
+
+
+def _fence(message: agent_pb2.AttemptSpec) -> int | None:
+    return message.fence_ms if message.HasField("fence_ms") else None
 
 
 def _node_address(message: agent_pb2.AttemptSpec) -> str | None:
@@ -190,6 +200,7 @@ def _launch_one(
         security_level=level,
         job_queue=message.job_queue,
         owner=message.owner,
+        fence_ms=_fence(message),
     )
 
 

@@ -33,7 +33,7 @@ from batchyard_agent.core.endings import NEVER_STARTED_REASON
 from batchyard_agent.core.events import Adopted, CommandFailed, Discarded, Event, Now, StartFailed, Ticked
 from batchyard_agent.core.turns import Turn, put_off, take_turn
 from batchyard_agent.journal import Journal
-from batchyard_agent.runtimes.protocol import LaunchSpec, Runtime, RuntimeUnavailableError
+from batchyard_agent.runtimes.protocol import Entry, EntryEnd, LaunchSpec, Runtime, RuntimeUnavailableError, Wanted
 
 EVENTS_MAX = 10_000
 """Events that may wait before the session has to stop reading."""
@@ -272,6 +272,23 @@ class Driver:
                 async with asyncio.timeout(RECALL_LIMIT_S):
                     launch = launch.with_secrets(await self._fetch_secrets(spec.attempt_id))
         return launch.with_environment(self._find_variables(spec))
+
+    async def enter(self, spec: AttemptSpec, part: str, wanted: Wanted, secrets: Mapping[str, str]) -> Entry | EntryEnd:
+        """
+        Run a command in an attempt that runs.
+
+        Args:
+            spec: The attempt's.
+            part: Which of several containers; empty: the only one.
+            wanted: What.
+            secrets: Variables of that container, of a plain process; they stay in this call's memory.
+
+        Raises:
+            EntryRefusedError: nothing can be run there.
+            RuntimeUnavailableError: the engine does not answer.
+        """
+        launch = spec.launch.with_environment(self._find_variables(spec)).with_variables(part, secrets)
+        return await self._runtime(spec.runtime).enter(launch, part, wanted)
 
     def _give_up_secrets(self, attempt_id: AttemptId) -> None:
         errand = self._errands[attempt_id]

@@ -16,7 +16,14 @@ from pathlib import Path
 import structlog
 
 import batchyard_agent
-from batchyard.features import FEATURES, SECURED_CONTAINERS, SECURED_PROCESSES, SHARED_PROCESSES
+from batchyard.features import (
+    CONTAINER_OUTPUT,
+    ENTRIES,
+    FEATURES,
+    SECURED_CONTAINERS,
+    SECURED_PROCESSES,
+    SHARED_PROCESSES,
+)
 from batchyard.resources import GPU_WHOLE
 from batchyard.runtimes import DOCKER, PROCESS
 from batchyard.v1 import host_pb2, resources_pb2
@@ -219,9 +226,10 @@ def keeps_levels(runtime: Runtime) -> bool:
 
 
 def _features(runtime: Runtime | None, containers: Isolation) -> tuple[str, ...]:
-    features = [*FEATURES]
+    features = [*FEATURES, ENTRIES]
     if isinstance(runtime, ProcessRuntime):
         features.append(SECURED_PROCESSES if runtime.is_isolated else SHARED_PROCESSES)
+        features.append(CONTAINER_OUTPUT)
     if containers.is_fenced:
         features.append(SECURED_CONTAINERS)
     return tuple(features)

@@ -17,7 +17,10 @@ import socket
 import struct
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +30,7 @@ from batchyard.state_folder import make_private_folder
 from batchyard_agent import keeper
 from batchyard_agent.keeper import kernel, marks, wire
 from batchyard_agent.keeper.record import Ended, ended_from
+from batchyard_agent.runtimes.plain_names import whole_name
 
 WELCOME_LIMIT_S = 10.0
 """How long a keeper may take to answer before it counts as one that stands still; it reads its journal first."""
@@ -36,6 +40,9 @@ SILENCE_LIMIT_S = 10.0
 """A keeper that has answered nothing for so long stands still: another takes its place."""
 KILL_LIMIT_S = 2.0
 """Likewise one that was told to end what the fence demands."""
+
+FORGOTTEN_MAX = 10_000
+"""So many forgotten attempts are remembered, the last ones: more than a keeper can have heard of and not written down."""
 
 _RETRY_S = 0.02
 _READ_BYTES = 1 << 18
@@ -111,9 +118,13 @@ class KeeperLink:
         self._task: asyncio.Task[None] | None = None
         self._heard_s = 0.0
         self._guard: tuple[bytes, ...] = ()
+        self._forgotten: deque[str] = deque(maxlen=FORGOTTEN_MAX)
         self._orphans: dict[int, str] = {}
         """Descriptors of attempts that are now children of this process, and their names."""
         self._has_orphans = False
+        self._visits: dict[bytes, tuple[asyncio.Future[tuple[str, int]], asyncio.Future[int | None]]] = {}
+        """Commands let into attempts, by the numbers that they were given here."""
+        self._visit_numbers = count(1)
         self._child = child
         """The keeper that this process started last; 0: it has ended, or was started by another."""
 
@@ -162,9 +173,41 @@ class KeeperLink:
         if self._connection is not None:
             self._connection.writer.write(wire.message(*fields))
 
-    def guard(self, *, deadline_ms: int, containers: int, engine: str, query: str) -> None:
-        """Tell until when (CLOCK_BOOTTIME; 0: for ever) attempts may run, and how containers are found."""
-        told = (b"guard", b"%d" % deadline_ms, b"%d" % containers, engine.encode(), query.encode())
+    def forget(self, *names: str) -> None:
+        """Have attempts forgotten, by their own names or that of the whole; the next keeper forgets them too."""
+        for name in names:
+            self.kept.pop(name, None)
+            self._forgotten.append(name)
+            self.send(b"forget", name.encode())
+
+    def expect_entry(self) -> tuple[bytes, asyncio.Future[tuple[str, int]], asyncio.Future[int | None]]:
+        """
+        Expect the keeper's word on a command that it is about to be told to let into an attempt.
+
+        Returns:
+            A number for it; at which stage it failed, and with which errno, empty and 0 if it runs; and
+            later its exit code, None if the keeper went before.
+        """
+        number, loop = b"%d" % next(self._visit_numbers), asyncio.get_running_loop()
+        begun: asyncio.Future[tuple[str, int]] = loop.create_future()
+        left: asyncio.Future[int | None] = loop.create_future()
+        self._visits[number] = begun, left
+        left.add_done_callback(lambda _: self._visits.pop(number, None))
+        return number, begun, left
+
+    def guard(self, *, since_ms: int, fence_ms: int, containers: Iterable[int], engine: str, query: str) -> None:
+        """
+        Tell since when the silence counts, and how containers are found.
+
+        Args:
+            since_ms: CLOCK_BOOTTIME.
+            fence_ms: After how long an attempt is ended that has no fence of its own; 0: never.
+            containers: The fences of all containers that may run.
+            engine: See ``keeper.guard.Guard``.
+            query: Likewise.
+        """
+        fences = ",".join(map(str, sorted(containers)))
+        told = (b"guard", b"%d" % since_ms, b"%d" % fence_ms, fences.encode(), engine.encode(), query.encode())
         if told != self._guard:
             self._guard = told
             self.send(*told)
@@ -252,6 +295,9 @@ class KeeperLink:
         self._heard_s = asyncio.get_running_loop().time()
         if self._guard:
             self.send(*self._guard)
+        # The former keeper may have ended before it heard, or wrote down, that it should.
+        gone = set(self._forgotten)
+        self.forget(*(name for name in self.kept.copy() if name in gone or whole_name(name) in gone))
 
     async def _follow(self) -> None:
         assert self._connection is not None
@@ -306,6 +352,17 @@ class KeeperLink:
                     self._listener.on_refused(fields[0].decode(), fields[1].decode())
             case b"welcome":
                 self.can_isolate = fields == [b"1"]
+            case b"entered":
+                number, stage, errno = fields
+                begun, left = self._visits.get(number, (None, None))
+                if begun is not None and not begun.done():
+                    begun.set_result((stage.decode(), int(errno)))
+                if left is not None and stage and not left.done():
+                    left.set_result(None)
+            case b"left":
+                _, left = self._visits.get(fields[0], (None, None))
+                if left is not None and not left.done():
+                    left.set_result(int(fields[1]))
             case b"adrift":
                 self._follow_orphan(fields[0].decode(), int(fields[1]))
             case _:
@@ -317,6 +374,11 @@ class KeeperLink:
             self._listener.on_kept(name, kept)
 
     def _leave(self) -> None:
+        for begun, left in list(self._visits.values()):
+            if not begun.done():
+                begun.set_result(("gone", 0))
+            if not left.done():
+                left.set_result(None)
         if self._connection is not None:
             self._connection.writer.close()
             self._connection = None

@@ -28,6 +28,7 @@ from batchyard_agent.convert import Decode, events_from, report_from, spec_from
 from batchyard_agent.core.attempts import Attempt, Phase
 from batchyard_agent.core.events import HeartbeatAcknowledged, Now, SessionOpened
 from batchyard_agent.driver import Driver
+from batchyard_agent.entries import Entries
 from batchyard_agent.logs import LogNotFoundError, Logs
 
 BACKOFF_MIN_S = 0.2
@@ -120,6 +121,7 @@ class Sessions:
         read_now: The clock.
         dice: Gives numbers from 0 to 1, to spread agents that reconnect.
         decode: Reads attempts' specs.
+        entries: Runs commands in attempts; None: it is told of none.
     """
 
     def __init__(
@@ -134,7 +136,9 @@ class Sessions:
         dice: Callable[[], float],
         identity: Identity,
         decode: Decode = spec_from,
+        entries: Entries | None = None,
     ) -> None:
+        self._entries = entries
         self._targets = target.split(",")
         self._target = self._targets[0]
         self._decode = decode
@@ -168,6 +172,7 @@ class Sessions:
                 read_now=self._read_now,
                 identity=self._identity,
                 decode=self._decode,
+                begin_entry=self._begin_entry,
             )
             self._session = session
             reason = await self._once(session)
@@ -185,6 +190,10 @@ class Sessions:
             is_told = self._move_on()
             await asyncio.sleep(backoff_s * (0.5 + self._dice() / 2))
             backoff_s = BACKOFF_MIN_S if is_told else min(self._backoff_max_s, backoff_s * 2)
+
+    def _begin_entry(self, request: agent_pb2.OpenEntry) -> None:
+        if self._entries is not None:
+            self._entries.begin(self._target, request)
 
     @property
     def _backoff_max_s(self) -> float:
@@ -247,8 +256,10 @@ class Session:
         read_now: Callable[[], Now],
         identity: Identity,
         decode: Decode,
+        begin_entry: Callable[[agent_pb2.OpenEntry], None],
     ) -> None:
         self.welcomed = False
+        self._begin_entry = begin_entry
         self._decode = decode
         self._identity = identity
         self._driver = driver
@@ -333,7 +344,17 @@ class Session:
         )
         self.welcomed = True
         log.info("connected to the controller", epoch=welcome.epoch, attempts=len(attempts))
+        if welcome.asks_all:
+            self._tell_all()
         return Timers(heartbeat_interval_s=max(HEARTBEAT_INTERVAL_MS_MIN, welcome.heartbeat_interval_ms) / 1000)
+
+    def _tell_all(self) -> None:
+        """Report, as a store asks for that was put back from a backup, what has ended and was acknowledged."""
+        ended = list(self._driver.table.tombstones.values())
+        for start in range(0, len(ended), REPORTS_PER_MESSAGE):
+            reports = map(report_from, ended[start : start + REPORTS_PER_MESSAGE])
+            self._send(agent_pb2.ConnectRequest(reports=agent_pb2.AttemptReports(reports=reports)))
+        self._send(agent_pb2.ConnectRequest(reports=agent_pb2.AttemptReports(is_all=True)))
 
     async def _leave(self) -> NoReturn:
         raise SessionEndedError(await self._leaving)
@@ -351,6 +372,8 @@ class Session:
                     values = {name: dict(each.values) for name, each in answer.containers.items()}
                     values[""] = dict(answer.values)
                     self._driver.take_secrets(AttemptId(answer.attempt_id), values, answer.error)
+                case "entry":
+                    self._begin_entry(response.entry)
                 case _:
                     for event in events_from(response, self._logs, self._decode):
                         self._driver.observe(event)

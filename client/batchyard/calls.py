@@ -14,12 +14,13 @@ from typing import Generic, TypeVar
 
 import grpc.aio
 
-from batchyard.connection import Connection
+from batchyard.connection import Connection, Dialogue
 from batchyard.v1 import job_pb2
 from batchyard.v1.access_key_pb2_grpc import AccessKeyServiceStub
 from batchyard.v1.access_pb2_grpc import AccessServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
 from batchyard.v1.consumable_resource_pb2_grpc import ConsumableResourceServiceStub
+from batchyard.v1.event_pb2_grpc import EventServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
@@ -29,6 +30,7 @@ from batchyard.v1.quota_share_pb2_grpc import QuotaShareServiceStub
 from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
+from batchyard.v1.sink_pb2_grpc import SinkServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard.v1.usage_pb2_grpc import UsageServiceStub
 
@@ -131,10 +133,21 @@ class Calls:
         self.reclaim_host = Call(connection, hosts.ReclaimHost)
         self.approve_host = Call(connection, hosts.ApproveHost)
         self.remove_host = Call(connection, hosts.RemoveHost)
+        self.release_brake = Call(connection, hosts.ReleaseBrake)
+        self.describe_restore = Call(connection, hosts.DescribeRestore)
+        self.stop_stray = Call(connection, hosts.StopStray)
 
         self.search = Call(connection, SearchServiceStub(channel).Search)
 
         self.sum_usage = Call(connection, UsageServiceStub(channel).SumUsage)
+
+        self.list_events = Call(connection, EventServiceStub(channel).ListEvents)
+        sinks = SinkServiceStub(channel)
+        self.create_sink = Call(connection, sinks.CreateSink)
+        self.list_sinks = Call(connection, sinks.ListSinks)
+        self.update_sink = Call(connection, sinks.UpdateSink)
+        self.delete_sink = Call(connection, sinks.DeleteSink)
+        self.pull_events = Call(connection, sinks.PullEvents)
 
         tags = TagServiceStub(channel)
         self.tag_resource = Call(connection, tags.TagResource)
@@ -175,6 +188,12 @@ class Calls:
     def watch_jobs(self, request: job_pb2.WatchJobsRequest) -> AsyncGenerator[job_pb2.WatchJobsResponse, None]:
         """Yield changes as :meth:`Connection.stream` does: whoever reads them moves *request*'s cursor on."""
         return self._connection.stream(self._jobs.WatchJobs, request)
+
+    async def enter_job(
+        self, request: job_pb2.EnterJobRequest
+    ) -> tuple[Dialogue[job_pb2.EnterJobRequest, job_pb2.EnterJobResponse], job_pb2.EnterJobResponse]:
+        """Open a stream both ways, as :meth:`Connection.dialogue` does."""
+        return await self._connection.dialogue(self._jobs.EnterJob, request)
 
     def read_logs(
         self, request: job_pb2.ReadLogsRequest, *, resume: bool = True

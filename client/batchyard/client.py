@@ -17,7 +17,9 @@ from typing import Self
 from batchyard import arguments, settings
 from batchyard.access_calls import AccessCalls
 from batchyard.connection import Connection
+from batchyard.entry_calls import EntryCalls
 from batchyard.errors import WorldError
+from batchyard.event_calls import EventCalls
 from batchyard.job_calls import JobCalls
 from batchyard.job_lists import JobLists
 from batchyard.join_token_calls import JoinTokenCalls
@@ -38,10 +40,12 @@ ACTING_MAX = 1_000
 
 class AsyncClient(
     JobCalls,
+    EntryCalls,
     JobLists,
     SubmitCalls,
     YardCalls,
     OverviewCalls,
+    EventCalls,
     SharingCalls,
     TagCalls,
     SecretCalls,
@@ -60,10 +64,14 @@ class AsyncClient(
             credentials say. For a port credentials are needed.
         credentials: The file of what is needed for a port. Default: ``BATCHYARD_CREDENTIALS``, else the
             settings file, else the user's own.
+        context: The name of a context that says both (`batchyard.contexts`). Default:
+            ``BATCHYARD_CONTEXT``, else the one in use.
         timeout_s: Deadline of each call. Default: settings, else 30.
         retry_s: How long ``submit_job`` is repeated while the controller is away.
             Default: settings, else 30.
         on_retry: Called with the error each time a call is about to be repeated.
+        on_stale: Called where nobody leads, as the store is away, and a controller answers a read with what it knew
+            last: with since when that may be out of date, as milliseconds by its clock. None: such reads fail.
         role: The one role that it keeps of all that whoever it is may be, as ``gateway``; empty: all.
 
     Raises:
@@ -75,12 +83,14 @@ class AsyncClient(
         address: str | None = None,
         *,
         credentials: Path | None = None,
+        context: str | None = None,
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
+        on_stale: Callable[[int], None] | None = None,
         role: str = "",
     ) -> None:
-        found = settings.client_settings()
+        found = settings.client_settings(context=context)
         self._connection = Connection(
             addresses=found.address
             if address is None
@@ -91,6 +101,7 @@ class AsyncClient(
             retry_s=found.retry_s if retry_s is None else arguments.seconds("retry_s", retry_s),
             on_retry=on_retry,
             metadata=[(ROLE, arguments.text("role", role))] if role else [],
+            on_stale=on_stale,
         )
         self._acting: OrderedDict[str, AsyncClient] = OrderedDict()
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -57,6 +57,15 @@ _OPTIONS = [
 ]
 
 
+STALE_METADATA = "batchyard-stale"
+"""
+Of a call: who makes it takes an answer of a controller whose store is away, as it was known last. Of such an answer:
+since when it may be out of date, as milliseconds by the controller's clock.
+"""
+_LEADERLESS = (Reason.NOT_LEADING, Reason.LEADERSHIP_LOST)
+_READS = ("Describe", "List", "Get", "Summarize", "Search", "Explain", "Count")
+
+
 class Connection:
     """
     One channel to a controller. It is opened by the first call, in that call's loop.
@@ -73,6 +82,8 @@ class Connection:
             controller is away.
         on_retry: Called with the error before each new try.
         metadata: What every call carries besides its request.
+        on_stale: Called where an answer is such as was known before the store was away, with since when; None: such
+            answers are not taken.
     """
 
     def __init__(
@@ -85,7 +96,9 @@ class Connection:
         retry_s: float,
         on_retry: Callable[[errors.WorldError], None],
         metadata: Sequence[tuple[str, str]] = (),
+        on_stale: Callable[[int], None] | None = None,
     ) -> None:
+        self.on_stale = on_stale
         self.addresses = tuple(addresses.split(","))
         self.credentials = credentials
         self.is_insecure = is_insecure
@@ -110,6 +123,7 @@ class Connection:
             retry_s=self.retry_s,
             on_retry=self.on_retry,
             metadata=metadata,
+            on_stale=self.on_stale,
         )
         shared._owner = self
         return shared
@@ -208,12 +222,18 @@ class Connection:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self.retry_s
         pauses = self._pauses()
+        may_be_stale = self.on_stale is not None and type(request).__name__.startswith(_READS) and not retry
+        tries = -1
         while True:
-            address = self._line.address
+            address, tries = self._line.address, tries + 1
             try:
+                if may_be_stale and tries >= len(self.addresses):  # nobody leads, as far as any of them knows
+                    return await self._call_stale(method(request, timeout=self.timeout_s, metadata=await self._stale()))
                 return await method(request, timeout=self.timeout_s, metadata=await self._said())
             except grpc.aio.AioRpcError as err:
                 error = self._error(err, address)
+                if may_be_stale and error.reason in _LEADERLESS and tries < 2 * len(self.addresses) - 1:
+                    continue
                 pause_s = next(pauses)
                 is_over = loop.time() + pause_s >= give_up_at or not (retry or self._was_elsewhere(error))
                 if is_over or not isinstance(error, errors.UnavailableError):
@@ -221,6 +241,17 @@ class Connection:
                 if pause_s:
                     self.on_retry(error)
             await asyncio.sleep(pause_s)
+
+    async def _stale(self) -> tuple[tuple[str, str], ...]:
+        return (*await self._said(), (STALE_METADATA, "1"))
+
+    async def _call_stale(self, call: grpc.aio.UnaryUnaryCall[Q, R]) -> R:
+        """Wait for an answer that may be stale, and say so if it is."""
+        answer = await call
+        since = dict(await call.trailing_metadata()).get(STALE_METADATA)
+        if since is not None and self.on_stale is not None:
+            self.on_stale(int(since))
+        return answer
 
     async def stream(self, method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q) -> AsyncGenerator[R, None]:
         """
@@ -333,6 +364,34 @@ class Connection:
                 call.cancel()
             await asyncio.sleep(pause_s)
 
+    async def dialogue(self, method: grpc.aio.StreamStreamMultiCallable[Q, R], first: Q) -> tuple[Dialogue[Q, R], R]:
+        """
+        Open a stream both ways, which has no deadline and is not repeated; return it and its first answer.
+
+        Raises:
+            BatchyardError: the class for the status, with its details.
+        """
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        pauses, give_up_at = self._pauses(), loop.time() + self.retry_s
+        while True:
+            address = self._line.address
+            opened = Dialogue(method(metadata=await self._said()), lambda err, at=address: self._error(err, at))  # type: ignore[misc]  # mypy: no types for its default
+            try:
+                await opened.write(first)
+                answer = await opened.read()
+            except BaseException as err:
+                opened.close()
+                pause_s = next(pauses)
+                is_elsewhere = isinstance(err, errors.BatchyardError) and self._was_elsewhere(err)
+                if not is_elsewhere or loop.time() + pause_s >= give_up_at:
+                    raise
+            else:
+                if answer is None:
+                    raise self._error(_broken(), address)
+                return opened, answer
+            await asyncio.sleep(pause_s)
+
     def _error(self, err: grpc.aio.AioRpcError, address: str) -> errors.BatchyardError:
         """Return what a call to *address* failed with; the next goes elsewhere, if it failed for lack of a leader."""
         error = error_from_rpc(err, address)
@@ -357,6 +416,46 @@ class Connection:
     def _check_open(self) -> None:
         if self.is_closed:
             raise RuntimeError("this client is closed")
+
+
+class Dialogue(Generic[Q, R]):
+    """
+    A stream both ways. `Connection.dialogue` opens it.
+
+    Args:
+        call: Just made.
+        translate: Makes gRPC's errors ours.
+    """
+
+    def __init__(
+        self,
+        call: grpc.aio.StreamStreamCall[Q, R],
+        translate: Callable[[grpc.aio.AioRpcError], errors.BatchyardError],
+    ) -> None:
+        self._call = call
+        self._translate = translate
+
+    async def write(self, message: Q) -> None:
+        """Send a message; of no effect on a stream that is over, as reading says why."""
+        with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            await self._call.write(message)
+
+    async def read(self) -> R | None:
+        """
+        Return the next message; None: the stream was ended well.
+
+        Raises:
+            BatchyardError: the class for the status, with its details.
+        """
+        try:
+            answer = await self._call.read()
+        except grpc.aio.AioRpcError as err:
+            raise self._translate(err) from err
+        return None if answer is grpc.aio.EOF else cast("R", answer)
+
+    def close(self) -> None:
+        """End it. Idempotent."""
+        self._call.cancel()
 
 
 async def _exchange_in(

@@ -16,6 +16,12 @@ SEVERAL_PROCESSES = "several-processes"
 FILES_OF_SECRETS = "secret-files"
 """Secrets can be files in memory."""
 
+CONTAINER_STDIN = "container-stdin"
+"""Containers can be given what they read."""
+
+CONTAINER_OUTPUT = "container-output"
+"""Logs of containers can be copied to files of the host. Not of the agent's version: it needs plain processes there, as whose user it writes."""
+
 SHARED_PROCESSES = "shared-processes"
 """Several plain processes of an attempt see and reach each other. Not of the agent's version: where jobs are not apart."""
 
@@ -25,5 +31,14 @@ SECURED_CONTAINERS = "secured-containers"
 SECURED_PROCESSES = "secured-processes"
 """Plain processes can be kept to a security level. Not of the agent's version: they have to be another user's, and apart."""
 
-FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS)
+ATTEMPT_FENCES = "attempt-fences"
+"""Attempts have fences of their own; an older agent ends them by its host's."""
+
+TELLS_ALL = "tells-all"
+"""After a restore of the store it tells of ended attempts, too, and says when it has told all."""
+
+ENTRIES = "entries"
+"""Commands can be run in attempts that run. Not of nodes of a cluster."""
+
+FEATURES = (SEVERAL_CONTAINERS, SEVERAL_PROCESSES, FILES_OF_SECRETS, CONTAINER_STDIN, ATTEMPT_FENCES, TELLS_ALL)
 """All that agents of this version have, on whatever host."""

@@ -4,7 +4,8 @@ Ids: how things are named, and nothing else.
 Job ids are time-ordered UUIDs (RFC 9562, version 7), so that ids sort by
 submission. An array child is ``<job id>:<index>``, a node of a multi-node job is
 ``<job id>#<index>``, as on AWS, and an attempt of any of them is its id and
-``#<number>``: whoever holds an id knows which of the two it is, and no function here
+``#<number>``, with ``-<generation>`` behind it in a yard whose store was put back from a
+backup: whoever holds an id knows which of the two it is, and no function here
 takes either. A task id is an attempt's id in letters that CloudWatch log streams and
 ARNs may hold. Time and randomness are arguments, so
 that whoever decides stays deterministic.
@@ -37,7 +38,9 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UNIT = re.compile(rf"(?P<job>[^:#]*)[:#](?P<index>{_INDEX.pattern})")
 _TASK = re.compile(
     rf"(?P<job>{_UUID.pattern})(?:(?P<mark>[._])(?P<index>{_INDEX.pattern}))?_(?P<number>[1-9][0-9]{{0,8}})"
+    r"(?:-(?P<generation>[1-9][0-9]{0,9}))?"
 )
+_TRY = re.compile(r"(?P<unit>.+)#(?P<number>[1-9][0-9]{0,8})(?:-(?P<generation>[1-9][0-9]{0,9}))?", re.DOTALL)
 
 
 def uuid7(now_ms: int, entropy: bytes) -> str:
@@ -50,6 +53,11 @@ def uuid7(now_ms: int, entropy: bytes) -> str:
     """
     value = (now_ms & (1 << 48) - 1) << 80 | int.from_bytes(entropy[:10], "big")
     return _uuid(value, 7)
+
+
+def made_at_ms(uuid: str) -> int:
+    """Return when a time-ordered UUID was made, in milliseconds since the epoch."""
+    return int(uuid.replace("-", "")[:12], 16)
 
 
 def named_uuid(name: str) -> str:
@@ -108,20 +116,22 @@ def split_job_id(job_id: str) -> tuple[JobId, int | None]:
     return (JobId(job_id), None) if match is None else (JobId(match["job"]), int(match["index"]))
 
 
-def attempt_id(job_id: str, number: int) -> AttemptId:
-    """Return the id of try *number* (from 1) of a job, child or node."""
-    return AttemptId(f"{job_id}#{number}")
+def attempt_id(job_id: str, number: int, generation: int = 0) -> AttemptId:
+    """Return the id of try *number* (from 1) of a job, child or node, claimed in that generation of its yard's store."""
+    return AttemptId(f"{job_id}#{number}-{generation}" if generation else f"{job_id}#{number}")
 
 
-def split_attempt_id(attempt_id: str) -> tuple[JobId, int]:
+def split_attempt_id(attempt_id: str) -> tuple[JobId, int, int]:
     """
-    Split an attempt's id into the id of its job, child or node and its number.
+    Split an attempt's id into the id of its job, child or node, its number and its generation.
 
     Raises:
         ValueError: it is no attempt's id.
     """
-    job_id, _, number = attempt_id.rpartition("#")
-    return JobId(job_id), int(number)
+    match = _TRY.fullmatch(attempt_id)
+    if match is None:
+        raise ValueError(f"{attempt_id!r} is no attempt's id")
+    return JobId(match["unit"]), int(match["number"]), int(match["generation"] or 0)
 
 
 def task_id(attempt_id: str) -> str:
@@ -135,7 +145,8 @@ def attempt_id_of_task(text: str) -> AttemptId | None:
     if match is None:
         return None
     index = None if match["index"] is None else int(match["index"])
-    return attempt_id(unit_id(match["job"], index, is_node=match["mark"] == "_"), int(match["number"]))
+    whose = unit_id(match["job"], index, is_node=match["mark"] == "_")
+    return attempt_id(whose, int(match["number"]), int(match["generation"] or 0))
 
 
 def log_stream_prefix(definition: str, job_name: str, container: str = "default") -> str:

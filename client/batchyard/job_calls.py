@@ -53,6 +53,7 @@ class JobCalls(Caller):
         preemption_retries: int | None = None,
         evaluate_on_exit: Sequence[EvaluateOnExit] = (),
         timeout_s: int = 0,
+        fence_s: int = 0,
         share_identifier: str = "",
         scheduling_priority: int | None = None,
         consumables: Mapping[str, int] | None = None,
@@ -95,6 +96,8 @@ class JobCalls(Caller):
                 counts as no try; None, or -1, is always.
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is the definition's.
+            fence_s: Seconds that its host may be out of touch before an attempt is ended there and tried elsewhere:
+                30 to 86,400; -1 is never, 0 the definition's, else its queue's.
             share_identifier: Fair share it counts towards; required in a queue with a scheduling policy.
             scheduling_priority: Order within its share.
             consumables: What it, or each child, holds of consumable resources, by name; replaces the
@@ -134,6 +137,7 @@ class JobCalls(Caller):
                 attempts, evaluate_on_exit, infrastructure_retries, spot_attempts, preemption_retries
             ),
             timeout_s=timeout_s,
+            fence_s=fence_s,
             share_identifier=share_identifier,
             scheduling_priority=scheduling_priority,
             consumables=consumables,

@@ -36,6 +36,8 @@ def _of_container(container: Container) -> str:
     asked = {
         "ulimits": container.ulimits,
         "secrets as files": container.has_secret_files,
+        "something to read": container.stdin,
+        "a copy of its log": container.output_path,
         "devices": linux.devices,
         "max_swap_mib": linux.max_swap_mib is not None,
         "swappiness": linux.swappiness is not None,

@@ -168,7 +168,7 @@ class Rows(Generic[R, M]):
         may_be_none = NoneType in get_args(type_)
         kind = row.kind or _kind(type_, said)
         read, write = (None, None) if kind is None else (kind.read, kind.write)
-        structure = None if _is_repeated(said) or may_be_none else said.message_type
+        structure = None if is_repeated(said) or may_be_none else said.message_type
         if structure is not None and not row.always:
             write = _unless_empty(write)
         self._readers[said] = (field.name, read)
@@ -181,7 +181,7 @@ class Rows(Generic[R, M]):
             # Not the record's default: an empty message may say something else.
             self._unset[field.name] = kind.read(GetMessageClass(structure)())
         elif field.default is MISSING:
-            self._unset[field.name] = None if may_be_none else () if _is_repeated(said) else said.default_value
+            self._unset[field.name] = None if may_be_none else () if is_repeated(said) else said.default_value
 
     def read(self, message: M, **others: Any) -> R:
         """
@@ -255,17 +255,18 @@ def _kind(type_: Any, said: FieldDescriptor) -> Kind | None:
         if said.message_type.GetOptions().map_entry:
             return Custom(pairs, dict)
         rows: Rows[Any, Any] = Rows(part, GetMessageClass(said.message_type))
-        return ListOf(rows) if _is_repeated(said) else rows
+        return ListOf(rows) if is_repeated(said) else rows
     if said.enum_type is not None:
         return Words(part, said.enum_type)
-    if _is_repeated(said):
+    if is_repeated(said):
         return Custom(tuple, list)
     if isinstance(part, type) and part is not type(said.default_value):
         raise TypeError(f"{said.full_name} is a {type(said.default_value).__name__}, not a {part.__name__}")
     return None
 
 
-def _is_repeated(said: FieldDescriptor) -> bool:
+def is_repeated(said: FieldDescriptor) -> bool:
+    """Say whether a field is a list, or a map."""
     return isinstance(said.default_value, list)
 
 

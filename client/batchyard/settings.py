@@ -1,13 +1,15 @@
 """
 Settings: where a value comes from when no flag gives it.
 
-    flags  >  BATCHYARD_* environment  >  TOML file  >  defaults
+    flags  >  BATCHYARD_* environment  >  context  >  TOML file  >  defaults
 
 The file is ``$BATCHYARD_CONFIG``, else ``~/.config/batchyard/config.toml``, else
 ``/etc/batchyard/config.toml``; the first that exists is read, alone. Its sections
 are ``[client]``, ``[controller]``, ``[agent]`` and ``[gateway]``; keys are the long flags'
 names, with ``_`` or ``-``. In ``[provider.NAME]`` the controller is told who launches hosts
-(see its ``providers.offers``). The client's one door to the environment.
+(see its ``providers.offers``). A context (`batchyard.contexts`) that is in use says where a yard is
+in place of the file; one that is named outright (``--context``) also in place of the environment.
+The client's one door to the environment.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchyard.contexts import NONE, Contexts
 from batchyard.errors import InvalidArgumentError, Reason, Violation
 
 DEFAULT_PORT = 8470
@@ -26,7 +29,7 @@ SOCKET_NAME = "controller.sock"
 SYSTEM_SOCKET = Path("/run/batchyard") / SOCKET_NAME
 """Where the controller that systemd starts listens."""
 
-SECTIONS = ("client", "controller", "agent", "kubernetes", "gateway")
+SECTIONS = ("client", "controller", "agent", "kubernetes", "gateway", "relay")
 PROVIDER = "provider"
 """A table of this name has one of the controller's providers in each of its own."""
 _OF_ATTEMPTS = ("BATCHYARD_ATTEMPT", "BATCHYARD_FENCE")
@@ -59,19 +62,19 @@ class ClientSettings:
     retry_s: float = 30.0
 
 
-def client_settings(environment: Mapping[str, str] | None = None) -> ClientSettings:
+def client_settings(environment: Mapping[str, str] | None = None, *, context: str | None = None) -> ClientSettings:
     """
-    Return the client's settings by environment, file and defaults.
+    Return the client's settings by environment, context, file and defaults.
+
+    Args:
+        environment: Instead of the process's own.
+        context: The name of a context that comes before the environment; None: the one in use, behind it.
 
     Raises:
-        InvalidArgumentError: a value or the file is broken; the violation names it.
+        InvalidArgumentError: a value or a file is broken, or there is no such context; the violation names it.
     """
     env = os.environ if environment is None else environment  # noqa: TID251  # the client's one door to it
-    check_environment(env, CLIENT_KEYS)
-    values = defaults("client", environment=env, known=CLIENT_KEYS)
-    for key in ("address", "credentials", "insecure_loopback_only", "timeout_s", "retry_s"):
-        if env.get(f"BATCHYARD_{key.upper()}"):
-            values[key] = env[f"BATCHYARD_{key.upper()}"]
+    values = client_values(env, context=context)
     fallback = ClientSettings(address="")
     credentials = Path(str(values["credentials"])) if values.get("credentials") else _found_credentials(env)
     return ClientSettings(
@@ -81,6 +84,32 @@ def client_settings(environment: Mapping[str, str] | None = None) -> ClientSetti
         timeout_s=_seconds("timeout_s", values.get("timeout_s", fallback.timeout_s)),
         retry_s=_seconds("retry_s", values.get("retry_s", fallback.retry_s)),
     )
+
+
+def client_values(environment: Mapping[str, str], *, context: str | None = None) -> dict[str, object]:
+    """
+    Return what the client's settings say, by key, before anything of it is read; arguments as of `client_settings`.
+
+    Raises:
+        InvalidArgumentError: a variable, a key or a context is none.
+    """
+    check_environment(environment, CLIENT_KEYS)
+    values = defaults("client", environment=environment, known=CLIENT_KEYS)
+    known = contexts(environment)
+    chosen = context or environment.get("BATCHYARD_CONTEXT") or known.current() or NONE
+    said = {key: value for key in CLIENT_KEYS if (value := environment.get(variable(key)))}
+    return {**values, **said, **known.read(chosen)} if context else {**values, **known.read(chosen), **said}
+
+
+def contexts(environment: Mapping[str, str] | None = None) -> Contexts:
+    """Return a user's contexts."""
+    env = os.environ if environment is None else environment  # noqa: TID251  # the client's one door to it
+    return Contexts(folder=_own_folder(env))
+
+
+def _own_folder(env: Mapping[str, str]) -> Path:
+    home = env.get("XDG_CONFIG_HOME") or Path(env.get("HOME", "/")) / ".config"
+    return Path(home) / "batchyard"
 
 
 def defaults(
@@ -141,7 +170,9 @@ def check_environment(environment: Mapping[str, str], known: Collection[str], pr
     Raises:
         InvalidArgumentError: naming each.
     """
-    names = sorted(variable(key, program) for key in known) + ([] if program else ["BATCHYARD_CONFIG"])
+    names = sorted(variable(key, program) for key in known) + (
+        [] if program else ["BATCHYARD_CONFIG", "BATCHYARD_CONTEXT"]
+    )
     wrong = [
         name
         for name in environment
@@ -168,8 +199,7 @@ def config_path(environment: Mapping[str, str]) -> Path | None:
     named = environment.get("BATCHYARD_CONFIG")
     if named:
         return Path(named)
-    home = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config"
-    places = [Path(home) / "batchyard" / "config.toml", Path("/etc/batchyard/config.toml")]
+    places = [_own_folder(environment) / "config.toml", Path("/etc/batchyard/config.toml")]
     return next((place for place in places if place.is_file()), None)
 
 
@@ -213,8 +243,7 @@ def own_credentials() -> Path:
 
 
 def _own_credentials(env: Mapping[str, str]) -> Path:
-    home = env.get("XDG_CONFIG_HOME") or Path(env.get("HOME", "/")) / ".config"
-    return Path(home) / "batchyard" / CREDENTIALS_NAME
+    return _own_folder(env) / CREDENTIALS_NAME
 
 
 def _found_credentials(env: Mapping[str, str]) -> Path | None:

@@ -14,13 +14,14 @@ import atexit
 import concurrent.futures
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from batchyard.client import AsyncClient
+from batchyard.entry_calls import AsyncExecution, ExecResult, Output
 from batchyard.errors import WorldError
 
 P = ParamSpec("P")
@@ -49,6 +50,16 @@ def _sync_iterator(
     @wraps(method)
     def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
         return self.iterate(method(self.client, *args, **kwargs))
+
+    return call
+
+
+def _sync_execution(
+    method: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, AsyncExecution]],
+) -> Callable[Concatenate[Client, P], Execution]:
+    @wraps(method)
+    def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Execution:
+        return Execution(self, self.run(method(self.client, *args, **kwargs)))
 
     return call
 
@@ -87,8 +98,8 @@ class Client:
     """
     A client of one controller, for plain threads; safe to share between them.
 
-    Arguments are those of :class:`batchyard.client.AsyncClient`; *on_retry* is called
-    in the background thread. Use it as a context manager, or call :meth:`close`.
+    Arguments are those of :class:`batchyard.client.AsyncClient`; *on_retry* and *on_stale* are
+    called in the background thread. Use it as a context manager, or call :meth:`close`.
     """
 
     def __init__(
@@ -96,12 +107,20 @@ class Client:
         address: str | None = None,
         *,
         credentials: Path | None = None,
+        context: str | None = None,
         timeout_s: float | None = None,
         retry_s: float | None = None,
         on_retry: Callable[[WorldError], None] = lambda _: None,
+        on_stale: Callable[[int], None] | None = None,
     ) -> None:
         self.client = AsyncClient(
-            address, credentials=credentials, timeout_s=timeout_s, retry_s=retry_s, on_retry=on_retry
+            address,
+            credentials=credentials,
+            context=context,
+            timeout_s=timeout_s,
+            retry_s=retry_s,
+            on_retry=on_retry,
+            on_stale=on_stale,
         )
         self._loop = _Background.loop_of_this_process()
         self._is_closed = False
@@ -134,6 +153,9 @@ class Client:
     read_logs = _sync_iterator(AsyncClient.read_logs)
     read_log_slice = _sync(AsyncClient.read_log_slice)
 
+    exec = _sync_execution(AsyncClient.exec)
+    attach = _sync_execution(AsyncClient.attach)
+
     create_compute_environment = _sync(AsyncClient.create_compute_environment)
     describe_compute_environments = _sync(AsyncClient.describe_compute_environments)
     list_compute_environments = _sync_iterator(AsyncClient.list_compute_environments)
@@ -160,6 +182,9 @@ class Client:
     reclaim_host = _sync(AsyncClient.reclaim_host)
     keep_host = _sync(AsyncClient.keep_host)
     remove_host = _sync(AsyncClient.remove_host)
+    release_brake = _sync(AsyncClient.release_brake)
+    describe_restore = _sync(AsyncClient.describe_restore)
+    stop_stray = _sync(AsyncClient.stop_stray)
 
     create_scheduling_policy = _sync(AsyncClient.create_scheduling_policy)
     describe_scheduling_policies = _sync(AsyncClient.describe_scheduling_policies)
@@ -179,6 +204,12 @@ class Client:
 
     search = _sync(AsyncClient.search)
     sum_usage = _sync(AsyncClient.sum_usage)
+
+    list_events = _sync_iterator(AsyncClient.list_events)
+    create_sink = _sync(AsyncClient.create_sink)
+    list_sinks = _sync(AsyncClient.list_sinks)
+    switch_sink = _sync(AsyncClient.switch_sink)
+    delete_sink = _sync(AsyncClient.delete_sink)
 
     tag_resource = _sync(AsyncClient.tag_resource)
     untag_resource = _sync(AsyncClient.untag_resource)
@@ -244,6 +275,74 @@ class Client:
     @property
     def _is_open(self) -> bool:
         return not self._is_closed and not self._loop.is_closed()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Execution:
+    """
+    A command that runs in an attempt, for plain threads; see :class:`batchyard.entry_calls.AsyncExecution`.
+
+    `Client.exec` makes it; leave it by ``with``, or ``close``. One thread reads, and another may write.
+    """
+
+    def __init__(self, client: Client, execution: AsyncExecution) -> None:
+        self._client = client
+        self._execution = execution
+
+    @property
+    def attempt_id(self) -> str:
+        """Of the attempt."""
+        return self._execution.attempt_id
+
+    @property
+    def host(self) -> str:
+        """Name of the host."""
+        return self._execution.host
+
+    @property
+    def exit_code(self) -> int | None:
+        """As a shell gives it; None until all output was read, and where nobody knows."""
+        return self._execution.exit_code
+
+    @property
+    def error(self) -> str:
+        """Why it could not be started, or why its code is not known."""
+        return self._execution.error
+
+    def read(self) -> Output | None:
+        """See ``AsyncExecution``."""
+        return self._client.run(self._execution.read())
+
+    def __iter__(self) -> Iterator[Output]:
+        while (output := self.read()) is not None:
+            yield output
+
+    def write(self, data: bytes) -> None:
+        """See ``AsyncExecution``."""
+        self._client.run(self._execution.write(data))
+
+    def close_stdin(self) -> None:
+        """See ``AsyncExecution``."""
+        self._client.run(self._execution.close_stdin())
+
+    def resize(self, rows: int, columns: int) -> None:
+        """See ``AsyncExecution``."""
+        self._client.run(self._execution.resize(rows, columns))
+
+    def communicate(self, data: bytes = b"") -> ExecResult:
+        """See ``AsyncExecution``."""
+        return self._client.run(self._execution.communicate(data))
+
+    def close(self) -> None:
+        """See ``AsyncExecution``."""
+        self._client.run(self._execution.close())
 
     def __enter__(self) -> Self:
         return self

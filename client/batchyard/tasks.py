@@ -160,9 +160,10 @@ class Container:
             fails; 0: without end (AWS: startTimeout).
         stop_timeout_s: From SIGTERM to SIGKILL; 0: as whoever stops it says, 30 s mostly (AWS: stopTimeout).
         working_directory_optional: Of plain processes: where its host has no such folder it starts in an empty one.
-        stdin: Of plain processes: what it reads.
-        output_path: Of plain processes: where a copy of its log goes, with ``%`` and a letter for what differs
-            (`output_paths`).
+        stdin: What it reads; not of pods.
+        output_path: Where a copy of its log goes, on its host, with ``%`` and a letter for what differs
+            (`output_paths`); absolute where there is an image; not of pods.
+        terminal_grace_s: It has a terminal, and ends once nobody has been at that for so long; 0: it has none.
         entrypoint: Of pods: in place of the image's, whose arguments *command* then is.
         image_pull_policy: Of pods; empty: by the image's tag (`pods.pull_policy`).
         cpu_limit_millis: Of pods: most CPU that it gets, in thousandths; 0: no bound.
@@ -196,6 +197,7 @@ class Container:
     working_directory_optional: bool = False
     stdin: bytes = b""
     output_path: str = ""
+    terminal_grace_s: int = 0
     entrypoint: tuple[str, ...] = ()
     image_pull_policy: str = ""
     cpu_limit_millis: int = 0

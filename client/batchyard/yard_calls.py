@@ -134,6 +134,7 @@ class YardCalls(Caller):
         preemption: str = "NEVER",
         preemptible: bool = False,
         security_level: str = "PRIVILEGED",
+        fence_s: int = 0,
         tags: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> queue_pb.JobQueue:
@@ -162,6 +163,8 @@ class YardCalls(Caller):
             security_level: What its jobs are kept to on their hosts: ``PRIVILEGED``, what the host's operator
                 allows; ``BASELINE``, no privileged containers, devices or host network, and a network of the
                 queue's own; or ``RESTRICTED``, never root and no capabilities besides.
+            fence_s: Seconds that a host may be out of touch before what it runs of this queue is ended there and
+                tried elsewhere, unless the job says otherwise: 30 to 86,400; -1 is never, 0 the controller's.
             tags: Its tags.
             annotations: Kept and given back, never interpreted.
 
@@ -183,6 +186,7 @@ class YardCalls(Caller):
             preemption=_preemption(preemption),
             preemptible=preemptible,
             security_level=_security_level(security_level),
+            fence_s=fence_s,
             tags=tags,
             annotations=annotations,
         )
@@ -233,6 +237,7 @@ class YardCalls(Caller):
         preemption: str | None = None,
         preemptible: bool | None = None,
         security_level: str | None = None,
+        fence_s: int | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> queue_pb.JobQueue:
         """
@@ -241,7 +246,7 @@ class YardCalls(Caller):
         *time_limits* are replaced as a whole, too; an empty mapping removes them. A
         *scheduling_policy* can be put in the place of another only. Lowering *max_running* or
         *max_vcpus* stops nothing that runs. A *security_level* holds of all that starts from then
-        on, of what waits too.
+        on, of what waits too; so does *fence_s*, of which 0 is the controller's.
 
         *annotations* are merged by key; an empty value removes its key.
         """
@@ -264,6 +269,7 @@ class YardCalls(Caller):
             security_level=_security_level(security_level)
             if security_level
             else security_pb.SECURITY_LEVEL_UNSPECIFIED,
+            fence_s=fence_s,
             annotations=annotations,
         )
         return (await self.calls.update_job_queue(request)).job_queue
@@ -287,6 +293,7 @@ class YardCalls(Caller):
         preemption_retries: int | None = None,
         evaluate_on_exit: Sequence[definition_pb.EvaluateOnExit] = (),
         timeout_s: int = 0,
+        fence_s: int = 0,
         scheduling_priority: int | None = None,
         consumables: Mapping[str, int] | None = None,
         propagate_tags: bool = False,
@@ -310,6 +317,8 @@ class YardCalls(Caller):
                 try; None, or -1, is always.
             evaluate_on_exit: Rules that say when to try again; they need *attempts*.
             timeout_s: Seconds an attempt may run; 0 is no limit.
+            fence_s: Seconds that a host may be out of touch before attempts of jobs are ended there and tried
+                elsewhere: 30 to 86,400; -1 is never, 0 the queue's.
             scheduling_priority: Order within a fair share.
             consumables: What each job or child holds of consumable resources, by name.
             propagate_tags: Whether its tags, with the job's, label the containers of its jobs.
@@ -332,6 +341,7 @@ class YardCalls(Caller):
                 attempts, evaluate_on_exit, infrastructure_retries, spot_attempts, preemption_retries
             ),
             timeout_s=timeout_s,
+            fence_s=fence_s,
             scheduling_priority=scheduling_priority,
             consumables=consumables,
             propagate_tags=propagate_tags,
@@ -446,6 +456,18 @@ class YardCalls(Caller):
         request = host_pb.ApproveHostRequest(host=arguments.text("host", host))
         return await self.calls.approve_host(request)
 
+    async def release_brake(self) -> int:
+        """
+        Say that the hosts that fell silent together are gone: what they ran is given up by their fences.
+
+        Returns:
+            How many hosts are waited for no longer.
+
+        Raises:
+            FailedPreconditionError: none is waited for.
+        """
+        return (await self.calls.release_brake(host_pb.ReleaseBrakeRequest())).hosts
+
     async def remove_host(self, host: str, *, force: bool = False) -> None:
         """
         Forget a host; one that has joined is shut out at once, and needs a new join token to come back.
@@ -462,6 +484,19 @@ class YardCalls(Caller):
         """
         request = host_pb.RemoveHostRequest(host=arguments.text("host", host), force=arguments.flag("force", force))
         await self.calls.remove_host(request)
+
+    async def describe_restore(self) -> host_pb.DescribeRestoreResponse:
+        """Tell what came of the last time that the store was put back from a backup."""
+        return await self.calls.describe_restore(host_pb.DescribeRestoreRequest())
+
+    async def stop_stray(self, attempt_id: str) -> None:
+        """
+        Stop an attempt that a host keeps and that the store does not know since it was put back from a backup.
+
+        Raises:
+            NotFoundError: there is no such attempt.
+        """
+        await self.calls.stop_stray(host_pb.StopStrayRequest(attempt_id=arguments.text("attempt_id", attempt_id)))
 
 
 def _environment_type(field: str, text: str) -> environment_pb.ComputeEnvironmentType.ValueType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -17,19 +18,23 @@ from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 from . import garbage
 from .app import serve
 from .authority_commands import CA_OPTION, COMMANDS
-from .config import Config, default_audit, default_store, parse_fence, read_login, read_offers
+from .config import Config, default_audit, default_store, parse_brake, parse_fence, read_login, read_offers
+from .restore_command import restore
 from .store.codec import CorruptRecordError
 from .store.protocol import StoreError
+from .trail import TrailBounds
 
 
-def _fence(text: str) -> int:
+def _read(parse: Callable[[str], int], text: str) -> int:
     try:
-        return parse_fence(text)
+        return parse(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
 
-@click.group("controller", invoke_without_command=True, commands=COMMANDS, context_settings={"show_default": True})
+@click.group(
+    "controller", invoke_without_command=True, commands=[*COMMANDS, restore], context_settings={"show_default": True}
+)
 @click.option(
     "--socket",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -91,6 +96,12 @@ def _fence(text: str) -> int:
 )
 @click.option("--keep-jobs", type=click.IntRange(min=1), default=Retention().count, help="Most ended jobs kept.")
 @click.option(
+    "--keep-usage-days",
+    type=click.FloatRange(min=1),
+    default=Retention().usage_age_ms / DAY_MS,
+    help="How long it is known what jobs took that are no longer kept, by day.",
+)
+@click.option(
     "--keep-hosts-days",
     type=click.FloatRange(min=0.01),
     default=Retention().host_age_ms / DAY_MS,
@@ -98,13 +109,43 @@ def _fence(text: str) -> int:
     help="Days after which a host that was not heard of is forgotten.",
 )
 @click.option(
+    "--keep-moves",
+    type=click.IntRange(min=1_000, max=10_000_000),
+    default=TrailBounds().moves_max,
+    show_default=True,
+    help="Most moves of jobs and hosts that `batchyard events` knows of.",
+)
+@click.option(
+    "--keep-moves-days",
+    type=click.FloatRange(min=0, min_open=True),
+    default=TrailBounds().age_ms / DAY_MS,
+    show_default=True,
+    help="For how long, at most.",
+)
+@click.option(
+    "--sink-backlog",
+    type=click.IntRange(min=1_000, max=10_000_000),
+    default=TrailBounds().backlog_max,
+    show_default=True,
+    help="Most moves that are kept for a sink which does not take them; older ones are lost to it.",
+)
+@click.option(
     "fence_ms",
     "--fence",
     default=str(limits.FENCE_MS // 1000),
-    callback=lambda _, __, text: _fence(text),
+    callback=lambda _, __, text: _read(parse_fence, text),
     metavar="SECONDS|never",
     help="After how long without this controller hosts kill what they run, so that it can be tried elsewhere: "
     f"{limits.FENCE_S_MIN} to {limits.FENCE_S_MAX} seconds. All controllers of a store need the same.",
+)
+@click.option(
+    "brake_percent",
+    "--brake",
+    default=str(limits.BRAKE_PERCENT),
+    show_default=True,
+    callback=lambda _, __, text: _read(parse_brake, text),
+    metavar="PERCENT|off",
+    help="When more of the hosts than this fall silent within a minute, give none of them up, whatever its fence.",
 )
 @click.option(
     "--local-hosts",
@@ -139,8 +180,13 @@ def main(
     secrets_key: str,
     keep_jobs_days: float,
     keep_jobs: int,
+    keep_usage_days: float,
     keep_hosts_days: float,
+    keep_moves: int,
+    keep_moves_days: float,
+    sink_backlog: int,
     fence_ms: int,
+    brake_percent: int,
     local_hosts: Path | None,
     local_scratch: Path | None,
     log_level: str,
@@ -152,7 +198,10 @@ def main(
     failed = False
     try:
         retention = Retention(
-            age_ms=int(keep_jobs_days * DAY_MS), count=keep_jobs, host_age_ms=int(keep_hosts_days * DAY_MS)
+            age_ms=int(keep_jobs_days * DAY_MS),
+            count=keep_jobs,
+            host_age_ms=int(keep_hosts_days * DAY_MS),
+            usage_age_ms=int(keep_usage_days * DAY_MS),
         )
         config = Config(
             socket=socket,
@@ -169,6 +218,10 @@ def main(
             log_level=log_level,
             retention=retention,
             fence_ms=fence_ms,
+            trail=TrailBounds(
+                moves_max=keep_moves, age_ms=int(keep_moves_days * DAY_MS), backlog_max=max(sink_backlog, keep_moves)
+            ),
+            brake_percent=brake_percent,
             offers=read_offers(socket, local_hosts, local_scratch),
         )
         garbage.spare_survivors()

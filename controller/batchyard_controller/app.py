@@ -29,6 +29,8 @@ from batchyard.v1 import (
     compute_environment_pb2_grpc,
     consumable_resource_pb2,
     consumable_resource_pb2_grpc,
+    event_pb2,
+    event_pb2_grpc,
     host_pb2,
     host_pb2_grpc,
     job_definition_pb2,
@@ -49,6 +51,8 @@ from batchyard.v1 import (
     search_pb2_grpc,
     secret_pb2,
     secret_pb2_grpc,
+    sink_pb2,
+    sink_pb2_grpc,
     tag_pb2,
     tag_pb2_grpc,
     usage_pb2,
@@ -65,7 +69,7 @@ from .authority import Authority
 from .config import Config, without_login
 from .doors import Door, PeerKind, add_port, listen_with_tls
 from .issuer import Issuer
-from .leadership import Leadership, lead, name_candidate
+from .leadership import Leadership, lead, name_candidate, tend
 from .metrics import Metrics
 from .metrics_listener import serve_metrics
 from .private_socket import listen_privately
@@ -78,6 +82,7 @@ from .services.consumables import ConsumableResources
 from .services.definitions import JobDefinitions
 from .services.environments import ComputeEnvironments
 from .services.errors import ErrorInterceptor
+from .services.events import Events
 from .services.hosts import Hosts
 from .services.jobs import Jobs
 from .services.join_tokens import JoinTokens
@@ -87,6 +92,7 @@ from .services.queues import JobQueues
 from .services.quota_shares import QuotaShares
 from .services.searching import Searching
 from .services.secrets import Secrets
+from .services.sinks import Sinks
 from .services.tags import Tags
 from .services.usage import UsageSums
 from .sessions import Sessions
@@ -111,6 +117,8 @@ SERVICES = tuple(
         (tag_pb2, "TagService"),
         (search_pb2, "SearchService"),
         (usage_pb2, "UsageService"),
+        (event_pb2, "EventService"),
+        (sink_pb2, "SinkService"),
         (join_token_pb2, "JoinTokenService"),
         (join_pb2, "JoinService"),
         (agent_pb2, "AgentService"),
@@ -245,6 +253,8 @@ def _add_user_services(
     tag_pb2_grpc.add_TagServiceServicer_to_server(Tags(leadership), server)
     search_pb2_grpc.add_SearchServiceServicer_to_server(Searching(leadership), server)
     usage_pb2_grpc.add_UsageServiceServicer_to_server(UsageSums(leadership), server)
+    event_pb2_grpc.add_EventServiceServicer_to_server(Events(leadership), server)
+    sink_pb2_grpc.add_SinkServiceServicer_to_server(Sinks(leadership, vault, clock), server)
     secret_pb2_grpc.add_SecretServiceServicer_to_server(Secrets(leadership, vault), server)
     access_key_pb2_grpc.add_AccessKeyServiceServicer_to_server(
         AccessKeysElsewhere() if door.kind is PeerKind.PLAIN else AccessKeys(leadership, vault, clock), server
@@ -303,14 +313,18 @@ async def serve(config: Config) -> None:
                 config.retention,
                 launcher,
                 config.fence_ms,
+                config.trail,
+                config.brake_percent,
             )
         )
         reporter = group.create_task(_report_health(leadership, healthy))
         watcher = group.create_task(metrics.watch_loop())
+        janitor = group.create_task(tend(store, leadership, metrics))
         await _first_done(stop, terms)
         terms.cancel()
         reporter.cancel()
         watcher.cancel()
+        janitor.cancel()
     await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in servers))
     await launcher.close()
     await store.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import reduce
@@ -176,7 +177,10 @@ class Audit:
 
 
 def _named(request: Any, path: str) -> str:
-    """Return the field of a request that names its thing; empty without."""
+    """Return the fields of a request that name its thing, words as a shell would take them; empty without."""
     if request is None or not path:
         return ""
-    return str(reduce(lambda message, name: getattr(message, name, ""), path.split("."), request))
+    found = [
+        reduce(lambda message, name: getattr(message, name, ""), each.split("."), request) for each in path.split()
+    ]
+    return " ".join(each if isinstance(each, str) else shlex.join(each) for each in found if each)

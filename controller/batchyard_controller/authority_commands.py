@@ -162,3 +162,4 @@ def rotate_key(secrets_key: Path | None, store: str, keep_only: str | None) -> N
 
 
 COMMANDS: list[click.Command] = [init, rotate_ca, certificate, rotate_key]
+"""Those about keys."""

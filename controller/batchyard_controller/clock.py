@@ -1,4 +1,4 @@
-"""The wall clock, for what is dated by it: certificates and tokens."""
+"""The clocks: that of the wall for what is dated by it, as certificates and tokens; boottime for how long something took."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def read_wall_s() -> float:
 def read_date() -> datetime:
     """Return the same as a date."""
     return datetime.fromtimestamp(time.time(), UTC)
+
+
+def read_boot_ms() -> int:
+    """Return CLOCK_BOOTTIME, which only rises."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

@@ -20,6 +20,7 @@ from batchyard_controller.core.requests.identities import check_role
 
 from .providers.launcher import Offer
 from .providers.offers import Surroundings, offers
+from .trail import TrailBounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,9 @@ class Config:
         secrets_key: Key file of secrets and access keys; empty: see ``vault.open_vault``.
         log_level: ``debug``, ``info``, ``warning`` or ``error``.
         retention: What history of ended jobs is kept.
+        trail: How much is kept of what became of everything.
         fence_ms: After how long a silence agents kill what they run; 0: never.
+        brake_percent: Of which share of the hosts more have to fall silent at once so that none is given up; 0: none.
         offers: Who launches hosts for environments that scale.
     """
 
@@ -59,6 +62,8 @@ class Config:
     log_level: str = "info"
     retention: Retention = field(default_factory=Retention)
     fence_ms: int = limits.FENCE_MS
+    trail: TrailBounds = field(default_factory=TrailBounds)
+    brake_percent: int = limits.BRAKE_PERCENT
     offers: Sequence[Offer] = ()
 
 
@@ -93,6 +98,20 @@ def parse_fence(text: str) -> int:
             f"{text!r} is neither never nor a whole number of seconds from {limits.FENCE_S_MIN} to {limits.FENCE_S_MAX}"
         )
     return int(text) * 1000
+
+
+def parse_brake(text: str) -> int:
+    """
+    Read a brake, ``off`` (0) or per cent.
+
+    Raises:
+        ValueError: it is neither, or not from 1 to 99.
+    """
+    if text == "off":
+        return 0
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 99:  # per cent
+        raise ValueError(f"{text!r} is neither off nor a whole number of per cent from 1 to 99")
+    return int(text)
 
 
 def read_login(

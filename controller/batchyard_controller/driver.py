@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from batchyard.errors import Reason, UnavailableError
-from batchyard_controller.core.commands import Command
+from batchyard_controller.core.commands import Command, PublishMove, PublishNotice
 from batchyard_controller.core.events import Event, Planned, Ticked
+from batchyard_controller.core.model.restores import in_generation
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.pace import Pace
 from batchyard_controller.core.placement.plan import make_plan
@@ -30,7 +33,12 @@ from batchyard_controller.core.world.world import World
 
 from .metrics import Metrics
 from .store.codec import encode_touched
+from .store.moves import Place
 from .store.protocol import DeposedError, Store
+from .trail import Trail, TrailBounds
+
+ALLOWS_STALE: ContextVar[bool] = ContextVar("allows_stale", default=False)
+"""Whether who asks, in whose context this is, takes what was known when the last term ended, marked as such."""
 
 T = TypeVar("T")
 
@@ -47,10 +55,10 @@ class CommandSink(Protocol):
     """Carries out commands. Must not block and must not raise."""
 
     def carry_out(self, world: World, commands: Iterable[Command]) -> None:
-        """Send to hosts, tell watchers."""
+        """Send to hosts; what is published is in the trail already."""
 
     def close(self) -> None:
-        """End the term for hosts and watchers."""
+        """End the term for hosts."""
 
 
 @dataclass(slots=True)
@@ -77,11 +85,24 @@ class Driver:
     """Runs one term of leadership over one world."""
 
     def __init__(
-        self, store: Store, epoch: int, world: World, sink: CommandSink, clock: Callable[[], Instant], metrics: Metrics
+        self,
+        store: Store,
+        epoch: int,
+        world: World,
+        sink: CommandSink,
+        clock: Callable[[], Instant],
+        metrics: Metrics,
+        bounds: TrailBounds | None = None,
     ) -> None:
         self.epoch = epoch
+        self.trail = Trail(epoch, bounds)
+        """What became of everything, for those who follow it."""
         self.directory = world.directory
         """Who is who, as it is stored: for whoever must know before there is a turn."""
+        self.room: Room | None = None
+        """Of the store, as it was last measured."""
+        self.proven_ms = 0
+        """When it was last sure that it led, by the wall clock."""
         self._store = store
         self._world = world
         self._sink = sink
@@ -100,6 +121,11 @@ class Driver:
     def leads(self) -> bool:
         """Whether nobody else can lead now; see ``Store.leads``."""
         return not self._ended and self._store.leads(self.epoch)
+
+    @property
+    def is_restoring(self) -> bool:
+        """Whether hosts are to tell what the backup did not know from which the store was put back."""
+        return self._world.is_restoring
 
     def post(self, event: Event) -> None:
         """Hand in an event; nothing is answered."""
@@ -135,11 +161,15 @@ class Driver:
 
     async def read(self, look: Callable[[World], T]) -> T:
         """
-        Let *look* see the world when all of it is stored.
+        Let *look* see the world when all of it is stored; that of a term that has ended as it was last.
+
+        The services come to the driver of such a term for those alone that take it so.
 
         Raises:
             UnavailableError: the term ended.
         """
+        if self._ended and self.proven_ms and ALLOWS_STALE.get():
+            return look(self._world)
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._enlist()
         self._reads.append(_Read(look, answer))
@@ -186,7 +216,7 @@ class Driver:
             self._take(item, now, turn)
         if self._world.wants_plan:
             self._plan(now, turn)
-        await self._commit()
+        await self._commit(turn, now)
         self._sink.carry_out(self._world, turn.commands)
         for answer, value in turn.answers:
             if not answer.done():
@@ -225,9 +255,9 @@ class Driver:
         turn.answers.append((item.answer, outcomes))
 
     def _tick(self, now: Instant) -> Ticked:
-        """Say how late this tick is: after a stalled commit, or when this process was suspended."""
+        """Say how late this tick is, after a stalled commit or when this process was suspended, and what room there is."""
         since_ms = now.boot_ms - (self._ticked_boot_ms or now.boot_ms)
-        return Ticked(late_ms=max(0, since_ms - int(TICK_S * 1000)))
+        return Ticked(late_ms=max(0, since_ms - int(TICK_S * 1000)), room=self.room)
 
     def _read(self, now: Instant) -> None:
         """Read the yard for whoever watches it, once in a while."""
@@ -242,7 +272,7 @@ class Driver:
         with self._metrics.planning():
             plan = make_plan(situation(world), now, self._pace.steps_max)
         self._metrics.note_settled(settled(world.reservations, plan, now))
-        turn.commands += apply(world, Planned(plan=plan, epoch=self.epoch), now)
+        turn.commands += apply(world, Planned(plan=plan, epoch=in_generation(world.generation, self.epoch)), now)
         for placement in plan.placements:
             queue = world.jobs[placement.job_id].spec.queue
             self._metrics.note_wait(queue, waited_ms(world, placement, now))
@@ -250,12 +280,20 @@ class Driver:
         if world.wants_plan:
             self._wake.set()  # a slice: the rest follows once this is stored and sent
 
-    async def _commit(self) -> None:
+    async def _commit(self, turn: _Turn, now: Instant) -> None:
         touched = self._world.ledger.take()
-        if touched:
+        published = [each for each in turn.commands if isinstance(each, PublishMove | PublishNotice)]
+        if touched or published:
+            groups = list(zip(touched, encode_touched(self._world, touched), strict=True))
+            atoms = self.trail.join(groups, published, now, self._needed())
             with self._metrics.committing(len(touched)):
-                await self._store.commit(encode_touched(self._world, touched), self.epoch)
+                await self._store.commit(atoms, self.epoch)
+            self.trail.publish()
         self.directory = self._world.directory
+
+    def _needed(self) -> Place | None:
+        """Return up to where the slowest sink is."""
+        return min((sink.place for sink in self._world.sinks.values()), default=None)
 
     def _serve_reads(self) -> None:
         """
@@ -266,6 +304,7 @@ class Driver:
         """
         if not self._store.leads(self.epoch):
             raise DeposedError(f"epoch {self.epoch} can no longer be proved to lead")
+        self.proven_ms = self._clock().wall_ms
         reads, self._reads = self._reads, []
         for read in reads:
             if read.answer.done():
@@ -275,9 +314,14 @@ class Driver:
             except Exception as err:  # noqa: BLE001  # the world is untouched; the caller gets to know
                 read.answer.set_exception(err)
 
+    def close(self) -> None:
+        """End the term for hosts."""
+        self._sink.close()
+
     def _end(self) -> None:
         """Tell everybody who still waits that nothing is known."""
         self._ended = True
+        self.trail.close()
         waiting = [item.answer for item in self._inbox if isinstance(item, _Request)]
         waiting += [read.answer for read in self._reads]
         waiting += [answer for answer, _ in self._turn.answers]

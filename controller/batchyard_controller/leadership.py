@@ -17,16 +17,19 @@ import structlog
 from batchyard.errors import Reason, UnavailableError
 from batchyard_controller.core import limits
 from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.restores import in_generation
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.recovery import Steps, restoring
 from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.world.world import World
 
 from . import garbage
-from .driver import CommandSink, Driver
+from .driver import ALLOWS_STALE, CommandSink, Driver
 from .metrics import Metrics
 from .standby import Standby
 from .store.protocol import DeposedError, Store, StoreError, UnsupportedServerError
+from .trail import TrailBounds
 
 PAUSE_S = 0.5
 """Between a failed term and the next campaign."""
@@ -35,7 +38,7 @@ _AT = " at "
 """Between a candidate's name and its address."""
 
 OpenSink = Callable[[int], CommandSink]
-"""Begins a term of the given epoch for hosts and watchers."""
+"""Begins a term for hosts, of the given epoch: that of the store, in its generation."""
 
 
 class Launcher(Protocol):
@@ -55,19 +58,33 @@ class Leadership:
     def __init__(self) -> None:
         self._standby: Standby | None = None
         self._driver: Driver | None = None
+        self._former: Driver | None = None
+        """Of the last term, which has ended, until another begins."""
         self._change = asyncio.Event()
 
     @property
     def driver(self) -> Driver:
         """
-        The present term's driver.
+        The present term's driver, or that of the last, which answers reads alone, to who takes that.
 
         Raises:
             UnavailableError: there is none now.
         """
-        if self._driver is None:
-            raise self.refusal()
-        return self._driver
+        if self._driver is not None:
+            return self._driver
+        if self._former is not None and ALLOWS_STALE.get() and self.stale_since_ms:
+            return self._former
+        raise self.refusal()
+
+    @property
+    def stale_since_ms(self) -> int:
+        """
+        When it was last sure that nobody else led, by the wall clock, while its store has not answered since.
+
+        0: it leads, has not led before, or knows who does.
+        """
+        knows_better = self._driver is not None or (self._standby is not None and self._standby.leader)
+        return self._former.proven_ms if self._former is not None and not knows_better else 0
 
     def refusal(self) -> UnavailableError:
         """Return what a caller is told while another controller leads, or none: nothing was done; ask that one."""
@@ -93,17 +110,39 @@ class Leadership:
 
     def enter(self, driver: Driver) -> None:
         """Begin a term."""
-        self._standby = None
+        self._standby = self._former = None
         self._set(driver)
 
     def leave(self) -> None:
         """End a term."""
+        self._former = self._driver
         self._set(None)
+
+    def forget(self) -> None:
+        """Let go of what was known of the last term: the store answers."""
+        self._former = None
 
     def _set(self, driver: Driver | None) -> None:
         self._driver = driver
         self._change.set()
         self._change = asyncio.Event()
+
+
+async def tend(store: Store, leadership: Leadership, metrics: Metrics) -> None:
+    """Keep the store in order for ever, whether this controller leads or waits; tell of what room there is."""
+    log = structlog.get_logger()
+    told = ""
+
+    def tell(room: Room) -> None:
+        nonlocal told
+        metrics.note_room(room)
+        if room.fault != told:
+            log.error("store", fault=room.fault) if room.fault else log.info("store", fault="none any more")
+            told = room.fault
+        if leadership.leads:
+            leadership.driver.room = room
+
+    await store.tend(tell)
 
 
 async def lead(
@@ -116,6 +155,8 @@ async def lead(
     retention: Retention,
     launcher: Launcher | None = None,
     fence_ms: int = limits.FENCE_MS,
+    bounds: TrailBounds | None = None,
+    brake_percent: int = limits.BRAKE_PERCENT,
 ) -> None:
     """
     Lead whenever possible, for ever; *launcher* is for environments that scale.
@@ -132,14 +173,18 @@ async def lead(
             async with Standby(store, metrics) as standby:
                 leadership.wait(standby)
                 epoch = await store.campaign(candidate)
+                leadership.forget()
                 log.info("elected", epoch=epoch)
                 records = await standby.records(epoch)
             catalogues = launcher.catalogues if launcher is not None else {}
-            world = await _build(restoring(records, clock(), retention, catalogues, fence_ms))
+            world = await _build(restoring(records, clock(), retention, catalogues, fence_ms, brake_percent))
             del records
-            log.info("leading", epoch=epoch, jobs=len(world.jobs), hosts=len(world.hosts))
+            generation = world.generation
+            log.info("leading", epoch=epoch, generation=generation, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
-            await _serve_term(store, epoch, world, leadership, open_sink(epoch), clock, metrics, launcher)
+            sink = open_sink(in_generation(generation, epoch))
+            driver = Driver(store, epoch, world, sink, clock, metrics, bounds)
+            await _serve_term(store, driver, leadership, launcher)
         except UnsupportedServerError:
             raise
         except StoreError as err:
@@ -175,22 +220,13 @@ async def _build(steps: Steps[World]) -> World:
         await asyncio.sleep(0)
 
 
-async def _serve_term(
-    store: Store,
-    epoch: int,
-    world: World,
-    leadership: Leadership,
-    sink: CommandSink,
-    clock: Callable[[], Instant],
-    metrics: Metrics,
-    launcher: Launcher | None,
-) -> None:
+async def _serve_term(store: Store, driver: Driver, leadership: Leadership, launcher: Launcher | None) -> None:
     """Run one term to its end, which is always a StoreError."""
-    driver = Driver(store, epoch, world, sink, clock, metrics)
     leadership.enter(driver)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_watch_lease(store))
+            tasks.create_task(driver.trail.recall(store))
             if launcher is not None:
                 tasks.create_task(launcher.serve(driver))
             await driver.run()
@@ -201,7 +237,7 @@ async def _serve_term(
         raise _first(group) from group
     finally:
         leadership.leave()
-        sink.close()
+        driver.close()
 
 
 async def _watch_lease(store: Store) -> None:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.views.promise_keeping import Outcome, Settled
 from batchyard_controller.core.views.readings import Reading
 
@@ -32,6 +33,7 @@ _OF_YARD = {
     "environment_allocated": (GaugeMetricFamily, "What is taken of them", ("environment", "resource")),
     "launches": (GaugeMetricFamily, "Launched hosts", ("environment", "state")),
     "hosts_being_reclaimed": (GaugeMetricFamily, "Hosts that are to be taken away", ()),
+    "hosts_held_by_brake": (GaugeMetricFamily, "Silent hosts that are waited for, as many fell silent at once", ()),
     "reclaimed_attempts": (CounterMetricFamily, "Attempts that ended with their hosts", ("environment",)),
     "attempts": (CounterMetricFamily, "Attempts that have ended", ("queue", "outcome")),
     "attempt_seconds": (CounterMetricFamily, "How long attempts ran that have ended", ("queue",)),
@@ -91,6 +93,15 @@ class Metrics:
             "Records that a controller has read and that waits to lead; 0 where it leads, or has still to read them",
             registry=self.registry,
         )
+        self._room = {
+            name: Gauge(f"batchyard_store_{name}_bytes", text, registry=self.registry)
+            for name, text in (
+                ("size", "Size of the store's file; of several members' the largest"),
+                ("used", "Of that, what is not free for more"),
+                ("quota", "Size that it can reach"),
+            )
+        }
+        self._fault = Gauge("batchyard_store_fault", "1 while somebody has to see to the store", registry=self.registry)
         self._stood = Gauge(
             "batchyard_loop_blocked_max_seconds",
             "Longest time for which the event loop stood still since the start",
@@ -110,6 +121,13 @@ class Metrics:
     def note_followed(self, records: int) -> None:
         """Keep how much a standby knows."""
         self._followed.set(records)
+
+    def note_room(self, room: Room) -> None:
+        """Keep how much the store holds."""
+        self._room["size"].set(room.size_bytes)
+        self._room["used"].set(room.used_bytes)
+        self._room["quota"].set(room.quota_bytes)
+        self._fault.set(bool(room.fault))
 
     async def watch_loop(self) -> None:
         """Measure, for ever, how long the event loop stands still."""

@@ -18,7 +18,7 @@ from .config import DEFAULT_LISTEN, Config, parse_listen, parse_url
 PEM = click.Path(exists=True, dir_okay=False)
 
 
-def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str], str]:
+def reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str], str]:
     """Make a click callback of a parser; what the parser refuses is an error of that option."""
 
     def callback(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -31,11 +31,11 @@ def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parame
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--listen", default=DEFAULT_LISTEN, callback=_reads(parse_listen), help="host:port of the HTTP listener.")
+@click.option("--listen", default=DEFAULT_LISTEN, callback=reads(parse_listen), help="host:port of the HTTP listener.")
 @click.option(
     "--controller",
     default=settings.default_address,
-    callback=_reads(settings.parse_addresses),
+    callback=reads(settings.parse_addresses),
     help="Where the controller listens; it must be a socket of this machine, as only there it tells signing keys.",
 )
 @click.option(
@@ -45,13 +45,11 @@ def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parame
     metavar="NAME",
     help="What clients call the gateway by, besides its address, this machine's name and localhost; may be repeated.",
 )
-@click.option(
-    "--account-id", default=ACCOUNT_ID_DEFAULT, callback=_reads(parse_account_id), help="For ARNs: 12 digits."
-)
+@click.option("--account-id", default=ACCOUNT_ID_DEFAULT, callback=reads(parse_account_id), help="For ARNs: 12 digits.")
 @click.option(
     "--region",
     default=REGION_DEFAULT,
-    callback=_reads(parse_region),
+    callback=reads(parse_region),
     help="For ARNs; signed requests must be for it.",
 )
 @click.option("--tls-cert", type=PEM, help="Certificate and chain, as PEM: HTTPS instead of HTTP.")
@@ -66,7 +64,7 @@ def _reads(parse: Callable[[str], str]) -> Callable[[click.Context, click.Parame
 @click.option(
     "--metrics-url",
     default="",
-    callback=_reads(parse_url),
+    callback=reads(parse_url),
     metavar="URL",
     help="Where the console's charts link to for figures of longer ago, as of a Prometheus.",
 )

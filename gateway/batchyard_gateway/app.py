@@ -25,12 +25,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from batchyard import errors as sdk_errors
 from batchyard.client import AsyncClient
 from batchyard.settings import is_loopback
 
-from . import ec2, ecs, logs, sts
+from . import ec2, ecs, logs, staleness, sts
 from .authentication import Authenticator
 from .batch.operations import SERVICE as BATCH
 from .bodies import Bodies
@@ -145,10 +146,10 @@ class Gateway:
         return service.protocol.write(operation, output, request_id)
 
 
-def build(gateway: Gateway, routes: Sequence[BaseRoute] = ()) -> Starlette:
+def build(gateway: Gateway, routes: Sequence[BaseRoute] = ()) -> ASGIApp:
     """Make the ASGI application; *routes* are served beside AWS's services and before them."""
     methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-    return Starlette(routes=[*routes, Route("/{path:path}", gateway.__call__, methods=methods)])
+    return staleness.Marking(Starlette(routes=[*routes, Route("/{path:path}", gateway.__call__, methods=methods)]))
 
 
 def own_names(config: Config) -> frozenset[str]:
@@ -188,7 +189,7 @@ async def serve(config: Config) -> None:
             f"beyond loopback, at {config.listen}, a certificate is needed: --tls-cert and --tls-key, as "
             "`batchyard controller certificate` makes them"
         )
-    async with AsyncClient(config.controller, role="gateway") as client:
+    async with AsyncClient(config.controller, role="gateway", on_stale=staleness.note) as client:
         guard = Authenticator(
             client,
             region=config.region,
@@ -268,7 +269,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def server(application: Starlette, config: Config, at_stop: Callable[[], None] = lambda: None) -> uvicorn.Server:
+def server(application: ASGIApp, config: Config, at_stop: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """Make the HTTP server: h11, which is strict, and connections that may not wait for ever."""
     return Server(
         uvicorn.Config(

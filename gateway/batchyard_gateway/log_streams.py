@@ -83,7 +83,7 @@ async def find_stream(client: AsyncClient, name: str) -> Stream:
     """
     attempt = attempt_id_of_task(name.rpartition("/")[2])
     if attempt is not None:
-        job_id, _ = split_attempt_id(attempt)
+        job_id, _, _ = split_attempt_id(attempt)
         for stream in await _describe(client, [job_id]):
             if stream.name == name:
                 return stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from batchyard.program_settings import name_settings
-from batchyard_agent.config import OPTIONS, Config, config_from
+from batchyard_agent.config import OPTIONS, Config, config_from, mounts_dir
 from batchyard_agent.runtimes.host_access import Allowed
 
 
@@ -127,3 +128,15 @@ def test_operator_says_where_nodes_are_reached():
     assert found == [("", "host"), ("2001:db8::1", "bridge")]
     for wrong in ("main", "10.0.0.1:80", "10.0.0"):
         assert "--node-address" in str(read("--node-address", wrong))
+
+
+def test_volumes_are_mounted_outside_of_the_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Who removes the state folder of an agent that was killed must not go on into a user's folder."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    places = {mounts_dir(tmp_path / "state"), mounts_dir(tmp_path / "other")}
+    assert len(places) == 2
+    assert {place.parent for place in places} == {tmp_path / "run" / "batchyard-mounts"}
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert mounts_dir(tmp_path / "state") == tmp_path / "state" / "mounts"

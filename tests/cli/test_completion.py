@@ -13,6 +13,7 @@ from tests.sdk.yard import Yard
 
 from batchyard import container
 from batchyard.cli.app import COMMANDS
+from batchyard.contexts import Contexts
 
 
 def offered(address: str, *words: str, **environment: str) -> list[str]:
@@ -118,3 +119,12 @@ def test_help_shows_no_marks_of_its_layout(run: Run, command: str) -> None:
 
 def test_help_of_completion_keeps_its_lines(run: Run) -> None:
     assert "\n    zsh:  echo 'eval \"$(batchyard completion zsh)\"' >> ~/.zshrc\n" in run("completion", "--help").out
+
+
+def test_names_of_contexts_are_offered_without_any_yard(tmp_path: Path) -> None:
+    contexts = Contexts(folder=tmp_path / "batchyard")
+    contexts.prepare("lab")
+    contexts.write("lab", {"address": "unix:/lab.sock"})
+    away = {"XDG_CONFIG_HOME": str(tmp_path)}
+    assert offered("127.0.0.1:1", "context", "use", "l", **away) == ["lab"]
+    assert offered("127.0.0.1:1", "jobs", "--context", "", **away) == ["default", "lab"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Run
@@ -10,7 +11,7 @@ from tests.sdk.yard import Yard
 
 from batchyard.cli import checkup
 from batchyard.v1.compute_environment_pb2 import RESOURCE_STATE_ENABLED, ComputeEnvironment
-from batchyard.v1.host_pb2 import HOST_STATE_READY, Host, HostFacts, HostUsage
+from batchyard.v1.host_pb2 import HOST_STATE_READY, Host, HostFacts, HostUsage, StoreRoom, SummarizeHostsResponse
 from batchyard.v1.job_queue_pb2 import JobQueue
 
 
@@ -71,7 +72,8 @@ def test_doctor_finds_a_yard_well_and_top_shows_it(run: Run, yard: Yard) -> None
 
 
 def found(**parts: object) -> list[tuple[str, str, str]]:
-    yard = checkup.Yard(**({"version": "1", "hosts": [], "queues": [], "environments": []} | parts))  # type: ignore[arg-type]
+    nothing = {"version": "1", "hosts": [], "queues": [], "environments": [], "summary": SummarizeHostsResponse()}
+    yard = checkup.Yard(**(nothing | parts))  # type: ignore[arg-type]
     return [(each.grade, each.about, each.text) for each in checkup.findings(yard)]
 
 
@@ -101,3 +103,14 @@ def test_what_a_host_lacks_is_said(facts: dict[str, object], usage: dict[str, in
         "environments": [ComputeEnvironment(name="e", state=RESOURCE_STATE_ENABLED)],
     }
     assert [each for each in found(**well) if each[0] != "ok"] == [("warning", "host a", text)]
+
+
+def summary(**store: Any) -> SummarizeHostsResponse:
+    return SummarizeHostsResponse(store=StoreRoom(**store))
+
+
+def test_a_store_that_fills_is_told_with_what_helps() -> None:
+    said = found(summary=summary(used_bytes=1 << 20, quota_bytes=2 << 30))
+    assert said[0] == ("ok", "store", "1 of at most 2048 MiB")
+    said = found(summary=summary(quota_bytes=1, is_tight=True, fault="it is nearly full; do this"))
+    assert said[0] == ("fault", "store", "it is nearly full; do this")

@@ -522,6 +522,7 @@ def test_a_tally_is_silent_until_all_are_known() -> None:
     assert tally.line() == ""
     tally.see(pb.JobEvent(job=pb.JobSummary(id="b", state=pb.JOB_STATE_SUCCEEDED)))
     assert tally.line() == "1 SUCCEEDED, 1 RUNNING"
+    assert tally.bar(6) == "\N{BOX DRAWINGS HEAVY HORIZONTAL}" * 3 + "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * 3 + " 1/2"
 
 
 def test_a_tally_counts_the_children_of_an_array() -> None:
@@ -543,6 +544,13 @@ def test_a_tally_counts_the_children_of_an_array() -> None:
         "2 RUNNING, 1 RUNNABLE",
         "1 FAILED, 1 RUNNING, 1 RUNNABLE",
     ]
+    assert tally.bar(6).endswith("\N{BOX DRAWINGS LIGHT HORIZONTAL} 1/3")
+
+
+def test_a_single_job_has_no_bar() -> None:
+    tally = Tally(watched=frozenset({"a"}))
+    tally.see(pb.JobEvent(job=pb.JobSummary(id="a", state=pb.JOB_STATE_RUNNING)))
+    assert (tally.line(), tally.bar(20)) == ("RUNNING", "")
 
 
 def test_a_watched_list_is_shown_again_until_it_is_interrupted(yard: Yard) -> None:

@@ -43,18 +43,31 @@ def test_a_parameter_that_the_command_does_not_use_is_told(run: Run, yard: Yard)
     assert run("submit", "--param", "epoch=5", "--", "train").err == told
 
 
-def test_amounts_that_no_host_has_are_told(run: Run, yard: Yard) -> None:
+def test_what_can_never_run_is_told(run: Run, yard: Yard) -> None:
     yard.do(yard.inner.join("alpha"))
     answer = run("submit", "--vcpus", "64", "--memory", "1T", "--", "true")
     job = answer.out.strip()
-    assert (answer.code, answer.err.splitlines()) == (
-        0,
-        [
-            f"batchyard: {job} waits: 64 vCPU asked, at most 4 free on one host (largest host: 4); {NEVER}",
-            f"batchyard: {job} waits: 1048576 MiB memory asked, at most 8192 free on one host (largest host: 8192); {NEVER}",
-        ],
+    told = (
+        f"batchyard: {job} cannot run as this yard is, and waits: "
+        f"64 vCPU asked, at most 4 free on one host (largest host: 4); {NEVER}; "
+        f"1048576 MiB memory asked, at most 8192 free on one host (largest host: 8192); {NEVER}\n"
     )
-    assert run("submit", "--", "true").err == ""
+    assert (answer.code, answer.err) == (0, told)
+    for flags, why in (
+        (("--gpus", "1", "--gpu-model", "H100"), "no host has a GPU of model h100 (hosts have: none)"),
+        (("--cpu-architecture", "arm64"), "no host has a CPU of architecture ARM64"),
+        (("--nodes", "3", "--one-host-each"), "3 hosts with 1 vCPU and 256 MiB memory free asked"),
+    ):
+        assert f" cannot run as this yard is, and waits: {why}" in run("submit", *flags, "--", "true").err
+    yard.client.update_compute_environment("default", state="DISABLED")
+    assert "cannot run as this yard is, and waits: every compute environment" in run("submit", "--", "true").err
+
+
+def test_nothing_is_told_of_what_only_waits(run: Run, yard: Yard) -> None:
+    assert run("submit", "--vcpus", "64", "--", "true").err == "", "no host is known yet"
+    yard.do(yard.inner.join("alpha"))
+    for _ in range(2):
+        assert run("submit", "--vcpus", "4", "--", "true").err == ""
 
 
 def test_what_cannot_be_told_fails_no_submit(run: Run, yard: Yard) -> None:

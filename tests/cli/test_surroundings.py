@@ -107,3 +107,12 @@ def test_only_a_definition_says_them_for_its_jobs(run: Run, flags: str) -> None:
     refused = run("submit", "-d", "train", *flags.split())
     assert refused.code == 2
     assert f"{flags.split(maxsplit=1)[0]} cannot be given with --definition" in refused.err
+
+
+def test_a_copy_of_a_containers_log_goes_to_this_folder(
+    run: Run, yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").write_bytes(b"a\n")
+    found = submitted(run, yard, "--stdin", "in", "--log-file", "logs/%j.out")
+    assert (found["stdin"], found["output_path"]) == ("YQo=", f"{tmp_path}/logs/%j.out")

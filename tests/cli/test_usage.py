@@ -53,19 +53,19 @@ def test_scripts_get_json_or_comma_separated_values(run: Run, yard: Yard, host: 
         "user": "administrator",
         "attempts": 2,
         "failed": 1,
-        "wallMs": 2 * MINUTES_2,
-        "cpuAskedMs": 3 * MINUTES_2,
-        "cpuUsedMs": 24_000,
-        "gpuAskedMs": 0,
-        "memoryAskedMibS": 2048 * 120,
-        "memoryUsedMibS": 147_455,
-        "peakMemoryKib": 1_258_291,
-        "peakAskedMib": 2048,
+        "wall_ms": 2 * MINUTES_2,
+        "cpu_asked_ms": 3 * MINUTES_2,
+        "cpu_used_ms": 24_000,
+        "gpu_asked_ms": 0,
+        "memory_asked_mib_s": 2048 * 120,
+        "memory_used_mib_s": 147_455,
+        "peak_memory_kib": 1_258_291,
+        "peak_asked_mib": 2048,
     }
     assert told == expected
-    heading, row = run("usage", "--csv").out.splitlines()
+    heading, row = run("usage", "-o", "csv").out.splitlines()
     assert dict(zip(heading.split(","), row.split(","), strict=True)) == {k: str(v) for k, v in expected.items()}
-    assert run("usage", "--csv", "--from", "2024-01-01").out.splitlines() == [heading]
+    assert run("usage", "-o", "csv", "--from", "2024-01-01").out.splitlines() == [heading]
 
 
 def test_what_is_summed_can_be_chosen(run: Run, yard: Yard, host: Host) -> None:

@@ -16,10 +16,9 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import docker
-
-from .tools import Tool
 
 NAME = "batchyard-tests-tools"
 COMMANDS = (
@@ -32,17 +31,26 @@ NOT_IN_JOBS = {"dist-packages", "ensurepip", "idlelib", "lib2to3", "site-package
 """Folders in Python's own library that no job needs: what is installed beside the environment is not the tool's."""
 
 
-def make_image(tool: Tool, variables: Mapping[str, str], engine: str) -> str:
+class Environment(Protocol):
+    """Where a tool is, and its commands."""
+
+    @property
+    def home(self) -> Path: ...
+    @property
+    def bin(self) -> Path: ...
+
+
+def make_image(tool: Environment, variables: Mapping[str, str], engine: str, name: str = NAME) -> str:
     """Make an image in which *tool* runs, its commands on PATH, for the engine at an address; return its name."""
     changes = [f"ENV {name}={value}" for name, value in {"PATH": f"{tool.bin}:/bin", **variables}.items()]
     with tempfile.NamedTemporaryFile() as file, contextlib.closing(docker.APIClient(base_url=engine)) as api:
         with tarfile.open(file.name, "w") as tar:
             _fill(tar, tool)
-        api.import_image_from_file(file.name, repository=NAME, tag="latest", changes=changes)
-    return f"{NAME}:latest"
+        api.import_image_from_file(file.name, repository=name, tag="latest", changes=changes)
+    return f"{name}:latest"
 
 
-def _fill(tar: tarfile.TarFile, tool: Tool) -> None:
+def _fill(tar: tarfile.TarFile, tool: Environment) -> None:
     temporary = tarfile.TarInfo("tmp")
     temporary.type, temporary.mode = tarfile.DIRTYPE, 0o1777
     tar.addfile(temporary)

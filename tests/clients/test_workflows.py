@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,11 +20,11 @@ from typing import Any
 import boto3
 import pytest
 from tests.agent.runtimes.own_engine import own_engine
-from tests.e2e.programs import Program, until
-from tests.ports import hold_address
+from tests.e2e.programs import until
 
 from .conftest import REGION, Yard, running_yard
 from .image import make_image
+from .moto_server import moto, server
 from .tools import METAFLOW, MOTO, PROGRAMS, SNAKEMAKE
 
 pytestmark = [pytest.mark.pypi, pytest.mark.docker, pytest.mark.netns, pytest.mark.timeout(1200)]
@@ -69,7 +68,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
         "PIP_FIND_LINKS": str(SNAKEMAKE.wheels),
     }
     settings = {"CONTAINER_NETWORK": "host", "ALLOW_PRIVILEGED": "1", "CPUS": "4"}
-    with _engine(folder) as address, pytest.MonkeyPatch.context() as patch, _moto(folder) as s3_url:
+    with _engine(folder) as address, pytest.MonkeyPatch.context() as patch, moto(folder) as s3_url:
         patch.setenv("DOCKER_HOST", address)
         for name, value in settings.items():
             patch.setenv(f"BATCHYARD_AGENT_{name}", value)
@@ -97,40 +96,11 @@ def _engine(folder: Path) -> Iterator[str]:
         subprocess.run(["ip", "link", "delete", BRIDGE], check=True)
 
 
-@contextlib.contextmanager
-def _moto(folder: Path) -> Iterator[str]:
-    """Run moto's server and yield its address."""
-    with _server("moto", folder, str(MOTO.bin / "moto_server"), "-H", "127.0.0.1", "-p") as url:
-        yield url
-
-
-@contextlib.contextmanager
-def _server(name: str, folder: Path, *line: str, more: tuple[str, ...] = ()) -> Iterator[str]:
-    """Run a server that is told its port, and yield its address when it answers."""
-    address = hold_address()
-    program = Program(name, [*line, address.rpartition(":")[2], *more], folder / f"{name}.log")
-    program.start()
-    try:
-        until(lambda: _answers(address), f"{name} answers", 150.0)
-        yield f"http://{address}"
-    finally:
-        program.sweep()
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=5.0).close()
-    except OSError:
-        return False
-    return True
-
-
 def test_metaflow_runs_branches_retries_and_a_step_of_two_nodes(workshop: Workshop, folder: Path) -> None:
     """The step of two nodes is a multi-node job, whose main node waits until Metaflow's service knows the others' end."""
     METAFLOW.install()
     service = (str(METAFLOW.bin / "python"), str(PROGRAMS / "metaflow_service.py"))
-    with _server("metaflow-service", folder, *service, more=(str(folder),)) as url:
+    with server("metaflow-service", folder, *service, more=(str(folder),)) as url:
         variables = {
             **workshop.yard.variables,
             "USERNAME": "tester",

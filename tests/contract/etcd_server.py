@@ -36,12 +36,24 @@ class EtcdServer:
         scheme: ``https`` if *arguments* make it so.
     """
 
-    def __init__(self, folder: Path, arguments: Sequence[str] = (), scheme: str = "http") -> None:
+    def __init__(self, folder: Path, arguments: Sequence[str] = (), scheme: str = "http", name: str = "test") -> None:
         self.folder = folder
+        self._name = name
         self.endpoint, self.health_endpoint, self._peer_endpoint = (hold_address() for _ in range(3))
         self._arguments = tuple(arguments)
         self._scheme = scheme
         self._process: subprocess.Popen[bytes] | None = None
+        self._initial_cluster = f"{name}=http://{self._peer_endpoint}"
+
+    @classmethod
+    def cluster(cls, folder: Path, count: int, arguments: Sequence[str] = ()) -> list[EtcdServer]:
+        """Return servers that are to be one cluster; start them together, each in a thread of its own."""
+        timing = ("--heartbeat-interval", "50", "--election-timeout", "500")
+        servers = [cls(folder / f"m{i}", (*timing, *arguments), name=f"m{i}") for i in range(count)]
+        initial_cluster = ",".join(server._initial_cluster for server in servers)
+        for server in servers:
+            server._initial_cluster = initial_cluster
+        return servers
 
     @property
     def url(self) -> str:
@@ -99,10 +111,10 @@ class EtcdServer:
         peer_url = f"http://{self._peer_endpoint}"
         return [
             "etcd",
-            *("--name", "test", "--data-dir", str(self.folder / "data")),
+            *("--name", self._name, "--data-dir", str(self.folder / "data")),
             *("--listen-client-urls", client_url, "--advertise-client-urls", client_url),
             *("--listen-peer-urls", peer_url, "--initial-advertise-peer-urls", peer_url),
-            *("--initial-cluster", f"test={peer_url}"),
+            *("--initial-cluster", self._initial_cluster),
             *("--listen-metrics-urls", f"http://{self.health_endpoint}"),
             # Alone in its cluster, it need not wait a second before it elects itself.
             *("--heartbeat-interval", "10", "--election-timeout", "100"),

@@ -16,6 +16,7 @@ from typing import Any
 from batchyard.ids import JobId
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.past import NOBODY_LEFT
 from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.line import Shape
@@ -84,6 +85,7 @@ def written(world: World) -> Iterator[tuple[str, bytes, bool]]:
 
 def _names(world: World) -> Iterator[tuple[str, str, bool]]:
     for kind, mapping in (
+        ("restore", world.restores),
         ("environment", world.environments),
         ("queue", world.queues),
         ("scheduling_policy", world.policies),
@@ -95,14 +97,18 @@ def _names(world: World) -> Iterator[tuple[str, str, bool]]:
         ("token", world.tokens),
         ("join_token", world.join_tokens),
         ("member", world.members),
+        ("sink", world.sinks),
         ("host", world.hosts),
         ("host", world.gone_hosts),
         ("launch", world.launches),
         ("attempt", world.attempts),
         ("job", world.jobs),
+        ("usage", world.past),
     ):
         yield from ((kind, name, True) for name in mapping)
     yield from (("definition", d.key, True) for revisions in world.definitions.values() for d in revisions)
+    if world.left != NOBODY_LEFT:
+        yield "left", "last", True
     for job in world.jobs.values():
         yield "state", job.id, StoredState.of(job) != StoredState()
         for number, chunk in job.children.chunks.items():
@@ -119,9 +125,11 @@ def described(world: World) -> dict[str, Any]:
     """
     units = [unit for job in world.jobs.values() for unit in ([Unit(job), *units_of(job)] if job.size else [Unit(job)])]
     return {
+        "restores": world.restores,
         "settings": (world.environments, world.queues, world.definitions, world.secrets, world.access_keys),
         "access": (world.bindings, world.tokens, world.directory),
         "enrolment": (world.join_tokens, world.members),
+        "sinks": world.sinks,
         "sharing": (
             world.policies,
             world.quota_shares,
@@ -140,6 +148,7 @@ def described(world: World) -> dict[str, Any]:
         "unmet": {j.id: j.unmet for j in world.jobs.values() if not j.state.is_final},
         "attempts": world.attempts,
         "requests": world.requests,
+        "left": (world.left, world.past),
         "ended": sorted((job.ended_at_ms, job.id) for job in world.ended),
         "lines": _lines(world),
         "counts": {queue: +counts for queue, counts in world.counts.items() if +counts},

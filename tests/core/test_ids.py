@@ -32,16 +32,17 @@ JOB = uuid7(1_764_000_000_000, bytes(range(10)))
     index=st.none() | st.integers(0, 9_999),
     is_node=st.booleans(),
     number=st.integers(1, 10),
+    generation=st.sampled_from([0, 1, 28_000_000, 2**31 - 1]),
 )
 def test_a_task_id_leads_back_to_its_attempt(
-    now_ms: int, entropy: bytes, index: int | None, is_node: bool, number: int
+    now_ms: int, entropy: bytes, index: int | None, is_node: bool, number: int, generation: int
 ) -> None:
     job_id = uuid7(now_ms, entropy)
     unit = unit_id(job_id, index, is_node=is_node)
-    attempt = attempt_id(unit, number)
+    attempt = attempt_id(unit, number, generation)
     assert re.fullmatch(r"[A-Za-z0-9_.-]+", task_id(attempt))
     assert attempt_id_of_task(task_id(attempt)) == attempt
-    assert split_attempt_id(attempt) == (unit, number)
+    assert split_attempt_id(attempt) == (unit, number, generation)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_every_form_of_a_units_id_is_split_alike(form: str) -> None:
 def test_an_attempts_id_is_none_of_a_unit_and_leads_to_its_own(form: str) -> None:
     """A node's id has the form of a single job's attempt; nobody takes either."""
     name, task = ATTEMPTS[form]
-    unit, number = split_attempt_id(name)
+    unit, number, _ = split_attempt_id(name)
     assert (attempt_id(unit, number), number) == (name, 3)
     assert (task_id(name), attempt_id_of_task(task)) == (task, name)
     assert container_name(name) == f"batchyard-{task}"

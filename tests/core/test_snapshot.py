@@ -8,7 +8,7 @@ from tests.core.yard import Yard, container
 
 from batchyard.states import JobState
 from batchyard_controller.core.views.snapshot import CLOCK_SLACK_MS, Watched, take_snapshot
-from batchyard_controller.move_log import MoveLog, seen_at_ms
+from batchyard_controller.trail import Trail, seen_at_ms, write_cursor
 
 LATER_MS = 10 * CLOCK_SLACK_MS
 
@@ -73,10 +73,10 @@ def test_each_unit_is_shown_once(yard: Yard):
 
 def test_a_cursor_says_until_when_all_was_seen():
     """Whatever its term; what is no cursor says nothing."""
-    log = MoveLog(7)
-    assert log.cursor(0, 123) == "7-0-123"
+    log = Trail(7)
+    assert write_cursor(log.end, 123) == "7-0-123"
     assert seen_at_ms("9-5-123") == 123
-    assert log.resume("7-0-123") == 0
+    assert log.resume("7-0-123") == (7, 0)
     for other in ("", "7-0", "7-1-5", "8-0-123", "7-0-", "7-0--1", "7-0-1-1", "7-0-\u0661", f"7-0-{'9' * 19}"):
         assert log.resume(other) is None, other
     for broken in ("", "7-0", "7-0-", "7-0-x", "\0"):

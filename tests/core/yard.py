@@ -9,7 +9,7 @@ from batchyard.ids import AttemptId, HostId, JobId, split_job_id, uuid7
 from batchyard.resources import Resources
 from batchyard.states import EndCause, JobState
 from batchyard.tasks import Container, Task, Volume
-from batchyard_controller.core.commands import Command, PublishMove
+from batchyard_controller.core.commands import Command, PublishMove, PublishNotice
 from batchyard_controller.core.events import (
     AttemptsReported,
     ConsumableChanged,
@@ -78,13 +78,15 @@ class Yard:
         self._serial = itertools.count(1)
         self.moves: list[PublishMove] = []
         """What watchers were told, since somebody last took it."""
+        self.notices: list[PublishNotice] = []
 
     def apply(self, event: Event) -> list[Command]:
-        """Apply one event; return its commands, moves that are only published left out."""
+        """Apply one event; return its commands, what is only published left out."""
         commands = apply(self.world, event, self.now)
         invariants.check(self.world)
         self.moves += [c for c in commands if isinstance(c, PublishMove)]
-        return [c for c in commands if not isinstance(c, PublishMove)]
+        self.notices += [c for c in commands if isinstance(c, PublishNotice)]
+        return [c for c in commands if not isinstance(c, PublishMove | PublishNotice)]
 
     def environment(self, name: str = "ce", **fields: Any) -> None:
         self.apply(EnvironmentChanged(environment=ComputeEnvironment(name=name, **fields)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, CancelledError
@@ -150,6 +152,25 @@ def test_a_program_ends_when_its_calls_have_and_leaves_no_files(yard: Yard, tmp_
     ended = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "odd 3\nlate 42\n", "")
     assert list((tmp_path / "calls").iterdir()) == []
+
+
+def test_nobody_has_to_keep_the_executor_itself(client: Client, tmp_path: Path) -> None:
+    """As of the standard library's: a call outlives it, and its folder goes with the last future."""
+    future = Executor(tmp_path, client=client, vcpus=0.25, memory=64).submit(add, 1)
+    gc.collect()
+    assert future.result(timeout=60) == 2
+    del future
+    until(lambda: gc.collect() >= 0 and not list(tmp_path.iterdir()), "its folder is gone")
+
+
+def test_a_folder_that_is_gone_breaks_the_executor(client: Client, tmp_path: Path) -> None:
+    with Executor(tmp_path, client=client, vcpus=0.25, memory=64) as pool:
+        future = pool.submit(wait_for, str(tmp_path / "never"))
+        until(future.running, "it runs")
+        for folder in tmp_path.iterdir():
+            shutil.rmtree(folder)
+        future.terminate()
+        assert isinstance(future.exception(timeout=60), BrokenExecutor)
 
 
 def test_the_example_runs(yard: Yard, tmp_path: Path) -> None:

@@ -36,12 +36,15 @@ def _all(*futures: Future[Any]) -> list[Future[Any]]:
     return list(futures)
 
 
-@pytest.fixture(params=["threads", "processes", "jobs"])
+@pytest.fixture(params=["threads", "processes", "jobs", "letters"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], AnyExecutor]:
     """Return what makes an executor that carries out one call at a time."""
     if request.param == "jobs":
         client: Client = request.getfixturevalue("client")
         return lambda: Executor(tmp_path, client=client, vcpus=1, memory=64)
+    if request.param == "letters":
+        its_client: Client = request.getfixturevalue("client")
+        return lambda: Executor(client=its_client, vcpus=1, memory=64)
     if request.param == "threads":
         return lambda: ThreadPoolExecutor(1)
     return lambda: ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))

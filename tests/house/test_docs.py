@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -44,6 +47,49 @@ def test_make_targets_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_commands_exist(page: Path) -> None:
     assert set(COMMAND.findall(code_of(page))) <= set(app.list_commands(click.Context(app)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_take_the_options_that_pages_give_them(page: Path) -> None:
+    wrong = []
+    for words in command_lines(page):
+        try:
+            parse(words)
+        except click.UsageError as error:
+            wrong.append(f"{shlex.join(words)}: {error.format_message()}")
+    assert wrong == []
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """Yield the words of each command of ours in a page's blocks, up to what is the shell's."""
+    blocks = re.findall(r"```(?:console|sh|bash)?\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        found = re.match(r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:[A-Z]+=\$\()?batchyard (.*)", line)
+        if found is None:
+            continue
+        lexer = shlex.shlex(found[1], posix=True, punctuation_chars="|&;<>()")
+        lexer.whitespace_split = True
+        yield list(itertools.takewhile(lambda word: not set(word) <= set("|&;<>()") or not word, lexer))
+
+
+def parse(words: list[str]) -> None:
+    """
+    Read a command's words as it would.
+
+    Raises:
+        click.UsageError: it has no such command or option, or an option lacks its value.
+    """
+    command: click.Command = app
+    ctx = click.Context(app, info_name="batchyard")
+    while isinstance(command, click.Group):
+        _, words, _ = command.make_parser(ctx).parse_args(words)
+        if not words:
+            return
+        name, found, words = command.resolve_command(ctx, words)
+        assert found is not None, name
+        command, ctx = found, click.Context(found, info_name=name, parent=ctx)
+    if ctx.info_name not in ("controller", "agent", "gateway"):  # they become programs with options of their own
+        command.make_parser(ctx).parse_args(words)
 
 
 def test_every_decision_is_in_the_index() -> None:

@@ -78,7 +78,7 @@ def test_missing_namespaces_fail_in_ci_as_root(tmp_path: Path) -> None:
     words = run_tests(tmp_path, marked(*OF_ROOT), CI="true")
     for service in OF_ROOT:
         assert f"test_{service} must run in CI" in words
-    assert "no ip, nsenter, unshare, setpriv, openssl on PATH" in words
+    assert "no ip, iptables, nsenter, unshare, setpriv, openssl on PATH" in words
 
 
 @IN_TURN_AND_IN_A_WORKER

@@ -24,7 +24,9 @@ def service_section(unit: Path) -> dict[str, str]:
 
 
 def test_there_are_units_for_all_programs() -> None:
-    assert [unit.name for unit in UNITS] == [f"batchyard-{name}.service" for name in ("agent", "controller", "gateway")]
+    assert [unit.name for unit in UNITS] == [
+        f"batchyard-{name}.service" for name in ("agent", "controller", "gateway", "relay")
+    ]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

@@ -34,6 +34,7 @@ from batchyard_controller.core.commands import (
     Command,
     EndSession,
     PublishMove,
+    PublishNotice,
     SendAck,
     SendRevoke,
     SendStart,
@@ -727,7 +728,7 @@ class Stage:
                     lines.append(f"to {command.host_id}: ack {' '.join(command.attempt_ids)}")
                 case EndSession():
                     lines.append(f"to {command.host_id}: end the session")
-                case PublishMove():
+                case PublishMove() | PublishNotice():
                     raise AssertionError(command)
         return lines
 

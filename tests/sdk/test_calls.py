@@ -11,7 +11,7 @@ from tests.services.rpcs import RPCS
 
 from batchyard import AsyncClient, RequestError
 
-OF_AGENTS = {"Connect", "RenewCertificate", "GetTrust", "Join"}
+OF_AGENTS = {"Connect", "CarryEntry", "RenewCertificate", "GetTrust", "Join"}
 FOR_CLIENTS = {name: rpc for name, rpc in RPCS.items() if name not in OF_AGENTS}
 
 

@@ -13,6 +13,8 @@ from batchyard.v1 import access_pb2 as access
 from batchyard.v1 import agent_pb2 as agent
 from batchyard.v1 import compute_environment_pb2 as ce
 from batchyard.v1 import consumable_resource_pb2 as cr
+from batchyard.v1 import entry_pb2 as entry
+from batchyard.v1 import event_pb2 as event
 from batchyard.v1 import host_pb2 as host
 from batchyard.v1 import job_definition_pb2 as jd
 from batchyard.v1 import job_pb2 as job
@@ -24,6 +26,7 @@ from batchyard.v1 import scheduling_policy_pb2 as sp
 from batchyard.v1 import search_pb2 as search
 from batchyard.v1 import secret_pb2 as secret
 from batchyard.v1 import security_pb2
+from batchyard.v1 import sink_pb2 as sink
 from batchyard.v1 import tag_pb2 as tag
 from batchyard.v1 import usage_pb2 as usage
 
@@ -70,6 +73,7 @@ def cases(waiting: str, array: str) -> Iterator[Case]:
     yield from _searches()
     yield from _usage()
     yield from _join_tokens()
+    yield from _events()
     yield from _tags(array)
     yield from _policies()
     yield from _quota_shares()
@@ -318,6 +322,7 @@ def _queues() -> Iterator[Case]:
 CAPS: dict[str, dict[str, Any]] = {
     "negative caps": {"max_running": -1, "max_vcpus": -1},
     "huge caps": {"max_running": INT64_MAX, "max_vcpus": INT64_MAX},
+    "a fence of 29 s": {"fence_s": 29},
 }
 
 
@@ -495,6 +500,40 @@ def _consumables() -> Iterator[Case]:
         yield f"job that asks for {what}", "SubmitJob", submission(consumables=given)
         if "nobody" not in given:
             yield f"definition that asks for {what}", "RegisterJobDefinition", definition("d", consumables=given)
+
+
+def _entries(waiting: str, array: str) -> Iterator[Case]:
+    def entering(job_id: str, *command: str, container: str = "", **fields: Any) -> job.EnterJobRequest:
+        wanted = entry.EntryCommand(command=command, **fields)
+        return job.EnterJobRequest(open=job.EnterJobOpening(job_id=job_id, container=container, command=wanted))
+
+    rpc = "EnterJob"
+    yield "entry of nothing", rpc, job.EnterJobRequest()
+    yield "entry that begins with data", rpc, job.EnterJobRequest(input=entry.EntryInput(data=b"x"))
+    yield "entry into no job", rpc, entering("", "id")
+    yield "entry into nobody", rpc, entering(NOBODY, "id")
+    yield "entry without a command", rpc, entering(waiting)
+    yield "entry of a command without a name", rpc, entering(waiting, "", "a")
+    yield "entry of a command of 65,537 bytes", rpc, entering(waiting, "a" * 65_536)
+    yield "entry of a command with a NUL", rpc, entering(waiting, "a", "b\0")
+    yield "entry into a job that waits", rpc, entering(waiting, "id")
+    yield "entry into an array", rpc, entering(array, "id")
+    yield "entry into an unknown container", rpc, entering(waiting, "id", container="nobody")
+    size = entry.WindowSize(rows=-1, columns=10_001)
+    yield "entry with a window of no size", rpc, entering(waiting, "id", terminal=True, size=size)
+    both = job.EnterJobOpening(job_id=waiting, attach=True, command=entry.EntryCommand(command=["id"]))
+    yield "attachment with a command", rpc, job.EnterJobRequest(open=both)
+    yield (
+        "attachment to a job that waits",
+        rpc,
+        job.EnterJobRequest(open=job.EnterJobOpening(job_id=waiting, attach=True)),
+    )
+    for what, grace_s in {"4 s": 4, "more than a day": 86_401, "less than nothing": -1}.items():
+        away = container(terminal_grace_s=grace_s)
+        yield f"job with a terminal that ends after {what}", "SubmitJob", submission(container=away)
+    reading = container(terminal_grace_s=60, stdin=b"x")
+    yield "job with a terminal and something to read", "SubmitJob", submission(container=reading)
+    yield "entry with a long terminal type", rpc, entering(waiting, "id", terminal=True, terminal_type="t" * 65)
 
 
 def _shares(waiting: str, array: str) -> Iterator[Case]:
@@ -724,6 +763,7 @@ def _definitions() -> Iterator[Case]:
     yield "definition of more than 24 KiB", rpc, definition("d", parameters={"p": "x" * 24 * 1024})
     yield "definition with a negative timeout", rpc, definition("d", timeout_s=-1)
     yield "definition with a huge timeout", rpc, definition("d", timeout_s=INT64_MAX)
+    yield "definition with a fence of more than a day", rpc, definition("d", fence_s=86_401)
     yield "definition with priority 10000", rpc, definition("d", scheduling_priority=10_000)
     yield from _annotated(rpc, definition, "definition")
     yield "definition with 51 tags", rpc, definition("d", tags={str(i): "" for i in range(51)})
@@ -799,6 +839,8 @@ def _submissions(waiting: str) -> Iterator[Case]:
     for what, size, values in BAD_ARRAYS:
         yield f"array of {what}", rpc, submission(array_size=size, array_values=values, array_max_fails=-1)
     yield "timeout of -1 s", rpc, submission(timeout_s=-1)
+    yield "fence of 29 s", rpc, submission(fence_s=29)
+    yield "fence of -2 s", rpc, submission(fence_s=-2)
     yield "timeout of the largest int64", rpc, submission(timeout_s=INT64_MAX)
     yield "share of 256 characters", rpc, submission(share_identifier="s" * 256)
     yield "share with a NUL", rpc, submission(share_identifier="s\0")
@@ -868,6 +910,7 @@ def _jobs(waiting: str, array: str) -> Iterator[Case]:
     yield "log of -1 lines", "ReadLogs", job.ReadLogsRequest(job_id=waiting, tail_lines=-1)
     yield "log of attempt -1", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=-1)
     yield "log of attempt 5", "ReadLogs", job.ReadLogsRequest(job_id=waiting, attempt=5)
+    yield from _entries(waiting, array)
     rpc = "ListJobs"
     yield "list of jobs of a queue and an array", rpc, job.ListJobsRequest(queues=["default"], array_job_id=array)
     for field, value in FILTERS.items():
@@ -981,6 +1024,48 @@ def _join_tokens() -> Iterator[Case]:
     yield "renewal without a CA", "RenewCertificate", agent.RenewCertificateRequest()
 
 
+SINKS: dict[str, dict[str, Any]] = {
+    "no name": {"name": ""},
+    "no url": {"url": ""},
+    "a long url": {"url": "https://" + "h" * 2048},
+    "an unknown kind": {"url": "gopher://a/b"},
+    "a webhook without a host": {"url": "https:///path"},
+    "a webhook with a password": {"url": "https://user:hush@a.example/"},
+    "a webhook at no port": {"url": "https://a.example:0x1/"},
+    "a file elsewhere": {"url": "file:/etc/passwd"},
+    "a file above": {"url": "file:../a"},
+    "a program elsewhere": {"url": "exec:/bin/sh"},
+    "a program with arguments": {"url": "exec:sh -c"},
+    "an SQS queue by its name": {"url": "sqs:queue"},
+    "an SNS topic by its name": {"url": "sns:topic"},
+    "no bus": {"url": "events:"},
+    "an endpoint that is none": {"url": "events:default", "endpoint_url": "here"},
+    "an unknown queue": {"queues": ["nobody"]},
+    "51 queues": {"queues": [f"q{i}" for i in range(51)]},
+    "a state that is none": {"states": [99]},
+    "unknown children": {"children": 9},
+    "a secret of nobody's form": {"secret": "hush"},
+    "a short secret": {"secret": "whsec_AAAA"},
+    "a secret for a file": {"url": "file:a", "secret": "whsec_" + "A" * 32},
+}
+
+
+def _events() -> Iterator[Case]:
+    for what, fields in SINKS.items():
+        given = {"name": "s", "url": "https://a.example/", **fields}
+        yield f"sink with {what}", "CreateSink", sink.CreateSinkRequest(**given)
+    yield "sink off that is not there", "UpdateSink", sink.UpdateSinkRequest(name="nobody", is_disabled=True)
+    yield "end of no sink", "DeleteSink", sink.DeleteSinkRequest(name="nobody")
+    yield "events for no sink", "PullEvents", sink.PullEventsRequest(name="nobody", relay="r")
+    yield "events for no relay", "PullEvents", sink.PullEventsRequest(name="nobody")
+    yield "events after what is no cursor", "PullEvents", sink.PullEventsRequest(name="s", relay="r", delivered="x")
+    yield "2,000 events", "PullEvents", sink.PullEventsRequest(name="s", relay="r", limit=2000, wait_ms=-1, count=-1)
+    yield "events of a long id", "ListEvents", event.ListEventsRequest(job_id="j" * 65)
+    yield "events of host nobody", "ListEvents", event.ListEventsRequest(host="nobody")
+    yield "events of -1", "ListEvents", event.ListEventsRequest(since_ms=-1, limit=-1, wait_ms=30_000)
+    yield "events after what is not kept", "ListEvents", event.ListEventsRequest(after="9-9-9")
+
+
 def _hosts() -> Iterator[Case]:
     for what, name in {"no name": "", "nobody": "nobody", "100 KB": "h" * 100_000, "NUL": "\0"}.items():
         yield f"description of host {what}", "DescribeHost", host.DescribeHostRequest(host=name)
@@ -989,6 +1074,8 @@ def _hosts() -> Iterator[Case]:
         yield f"drain of host {what}", "DrainHost", host.DrainHostRequest(host=name)
     for what, delay_s in {"the past": -1, "more than a day": 86_401}.items():
         yield f"reclaim in {what}", "ReclaimHost", host.ReclaimHostRequest(host="alpha", delay_s=delay_s)
+    for what, name in {"no name": "", "nobody": "nobody", "10 KB": "a" * 10_000, "NUL": "\0"}.items():
+        yield f"end of a stray of {what}", "StopStray", host.StopStrayRequest(attempt_id=name)
     yield "reclaim and not", "ReclaimHost", host.ReclaimHostRequest(host="alpha", delay_s=1, undo=True)
 
 

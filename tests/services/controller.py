@@ -26,6 +26,7 @@ from batchyard.v1.access_pb2_grpc import AccessServiceStub
 from batchyard.v1.agent_pb2_grpc import AgentServiceStub
 from batchyard.v1.compute_environment_pb2_grpc import ComputeEnvironmentServiceStub
 from batchyard.v1.consumable_resource_pb2_grpc import ConsumableResourceServiceStub
+from batchyard.v1.event_pb2_grpc import EventServiceStub
 from batchyard.v1.host_pb2_grpc import HostServiceStub
 from batchyard.v1.job_definition_pb2_grpc import JobDefinitionServiceStub
 from batchyard.v1.job_pb2_grpc import JobServiceStub
@@ -35,6 +36,7 @@ from batchyard.v1.quota_share_pb2_grpc import QuotaShareServiceStub
 from batchyard.v1.scheduling_policy_pb2_grpc import SchedulingPolicyServiceStub
 from batchyard.v1.search_pb2_grpc import SearchServiceStub
 from batchyard.v1.secret_pb2_grpc import SecretServiceStub
+from batchyard.v1.sink_pb2_grpc import SinkServiceStub
 from batchyard.v1.tag_pb2_grpc import TagServiceStub
 from batchyard.v1.usage_pb2_grpc import UsageServiceStub
 from batchyard_controller.app import NOBODY, Trust, build_server, clock
@@ -140,6 +142,8 @@ class Controller:
         self.hosts: Any = HostServiceStub(self.channel)
         self.searching: Any = SearchServiceStub(self.channel)
         self.usage: Any = UsageServiceStub(self.channel)
+        self.events: Any = EventServiceStub(self.channel)
+        self.sinks: Any = SinkServiceStub(self.channel)
         self.tags: Any = TagServiceStub(self.channel)
         self.secrets: Any = SecretServiceStub(self.channel)
         self.access_keys: Any = AccessKeyServiceStub(self.channel)

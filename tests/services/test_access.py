@@ -24,7 +24,18 @@ from batchyard.v1 import access_key_pb2 as key_pb
 from batchyard.v1 import access_pb2 as access_pb
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import consumable_resource_pb2 as consumable_pb
-from batchyard.v1 import host_pb2, job_pb2, join_token_pb2, search_pb2, secret_pb2, tag_pb2, usage_pb2
+from batchyard.v1 import (
+    entry_pb2,
+    event_pb2,
+    host_pb2,
+    job_pb2,
+    join_token_pb2,
+    search_pb2,
+    secret_pb2,
+    sink_pb2,
+    tag_pb2,
+    usage_pb2,
+)
 from batchyard.v1 import job_definition_pb2 as definition_pb
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1 import quota_share_pb2 as share_pb
@@ -50,7 +61,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
 )
 """Who asks: ann, with one role, in the queue ``mine`` or in the yard; and the administrator."""
 
-UNASKED = {"Connect", "RenewCertificate", "GetLogin", "GetTrust", "Join", "ListJoinTokens"}
+UNASKED = {"Connect", "CarryEntry", "RenewCertificate", "GetLogin", "GetTrust", "Join", "ListJoinTokens"}
 """Of agents, and of hosts that join; without a CA there is no list of join tokens to look at."""
 OPEN = {"GetLogin", "GetTrust", "Join"}
 """Asked by who is nobody yet."""
@@ -246,6 +257,7 @@ async def shown(caller: Caller) -> dict[str, str]:
         "DescribeConsumableResources": (consumable_pb.DescribeConsumableResourcesRequest(names=["licence"]), lambda a: [c.name for c in a.consumable_resources], ("licence",)),
         "ListQuotaShares": (share_pb.ListQuotaSharesRequest(job_queue="parted"), lambda a: [x.name for x in a.quota_shares], ("s",)),
         "DescribeQuotaShares": (share_pb.DescribeQuotaSharesRequest(job_queue="parted", names=["s"]), lambda a: [x.name for x in a.quota_shares], ("s",)),
+        "ListEvents": (event_pb2.ListEventsRequest(limit=1000), lambda a: [*(ids.get(e.job_id, "") for e in a.events), *(e.host_name for e in a.events)], (*WHOSE, "alpha")),
         "ListHosts": (host_pb2.ListHostsRequest(), lambda a: [h.facts.name for h in a.hosts], ("alpha",)),
         "SummarizeHosts": (host_pb2.SummarizeHostsRequest(), lambda a: ["hosts"] if a.hosts_by_state else [], ("hosts",)),
     }  # fmt: skip
@@ -280,6 +292,9 @@ def asked(yard: Yard) -> dict[str, tuple[str, Message]]:
         job_id, array_id = yard.jobs[whose], yard.arrays[whose]
         row("ExplainJob", whose, job_pb2.ExplainJobRequest(job_id=job_id))
         row("ReadLogs", whose, job_pb2.ReadLogsRequest(job_id=job_id))
+        command = entry_pb2.EntryCommand(command=["id"])
+        opening = job_pb2.EnterJobOpening(job_id=job_id, command=command)
+        row("EnterJob", whose, job_pb2.EnterJobRequest(open=opening))
         row("GetArrayDigest", whose, job_pb2.GetArrayDigestRequest(job_id=array_id))
         row("ListJobs children of", whose, job_pb2.ListJobsRequest(array_job_id=array_id))
         rows[f"ListTags {whose}"] = ("ListTags", tag_pb2.ListTagsRequest(kind=tag_pb2.RESOURCE_KIND_JOB, name=job_id))
@@ -301,6 +316,12 @@ def asked(yard: Yard) -> dict[str, tuple[str, Message]]:
     row("DescribeHost", "", host_pb2.DescribeHostRequest(host="alpha"))
     row("DeriveSigningKey", "", key_pb.DeriveSigningKeyRequest())
     row("NoteSignature", "", key_pb.NoteSignatureRequest(signature="0" * 64))
+    row("ListEvents of host", "alpha", event_pb2.ListEventsRequest(host="alpha"))
+    row("ListSinks", "", sink_pb2.ListSinksRequest())
+    row("PullEvents", "", sink_pb2.PullEventsRequest(name="none", relay="r"))
+    row("CreateSink", "", sink_pb2.CreateSinkRequest(name="s", url="file:s"))
+    row("UpdateSink", "", sink_pb2.UpdateSinkRequest(name="s"))
+    row("DeleteSink", "", sink_pb2.DeleteSinkRequest(name="s"))
     row("GetAuditHead", "", access_pb.GetAuditHeadRequest())
     _changes(yard, row)
     return {name: (rpc.split(" ")[0], request) for name, (rpc, request) in rows.items()}
@@ -358,6 +379,8 @@ def _changes(yard: Yard, row: Callable[[str, str, Message], None]) -> None:
     row("ReclaimHost", "", host_pb2.ReclaimHostRequest(host="alpha", delay_s=100))
     row("ApproveHost", "", host_pb2.ApproveHostRequest(host="alpha"))
     row("RemoveHost", "", host_pb2.RemoveHostRequest(host="alpha"))
+    row("DescribeRestore", "", host_pb2.DescribeRestoreRequest())
+    row("StopStray", "", host_pb2.StopStrayRequest(attempt_id="x#1"))
     row("CreateJoinToken", "", join_token_pb2.CreateJoinTokenRequest())
     row("RevokeJoinToken", "", join_token_pb2.RevokeJoinTokenRequest(id="0" * 16))
     row("CreateToken", "for oneself", access_pb.CreateTokenRequest(user="ann"))

@@ -105,6 +105,11 @@ async def call(yard: MemoryController, rpc: str, request: Message) -> Refusal | 
                 stream = method(request)
                 await stream.read()
                 stream.cancel()
+            elif isinstance(method, grpc.aio.StreamStreamMultiCallable):
+                both = method()
+                await both.write(request)
+                await both.read()
+                both.cancel()
             else:
                 await method(request)
     except grpc.aio.AioRpcError as err:

@@ -146,7 +146,7 @@ async def test_agents_port_takes_nobody_without_a_certificate_and_serves_agents_
     member = await new_member(doors, tmp_path / "a")
     async with member_channel(doors.users, member) as channel:
         found = {name: await _outcome(channel, rpc) for name, rpc in RPCS.items()}
-    of_agents = {"Connect": "INVALID_ARGUMENT", "RenewCertificate": "INVALID_ARGUMENT"}
+    of_agents = {"Connect": "INVALID_ARGUMENT", "CarryEntry": "NOT_FOUND", "RenewCertificate": "INVALID_ARGUMENT"}
     assert found == {name: of_agents.get(name, "UNIMPLEMENTED") for name in RPCS}
 
 

@@ -226,7 +226,7 @@ async def test_each_of_several_containers_has_a_log(yard: MemoryController) -> N
     assert (read.attempt_id, read.container) == (spec.attempt_id, "b")
     await agent.answer_log(read.read_id, b"b", next_offset=1, end=True)
     assert await reading == [(b"b", 1)]
-    assert "each with a log of its own: a, b" in (await _refused(yard, job_id)).text
+    assert "the job has several containers: a, b" in (await _refused(yard, job_id)).text
     assert "'c' is none of the job's containers: a, b" in (await _refused(yard, job_id, container="c")).text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import pytest
 
 from batchyard.v1 import job_pb2 as pb
+from batchyard_controller import trail as trail_module
 from batchyard_controller.services import watching
+from batchyard_controller.trail import TrailBounds
 
 from .controller import PATIENCE_S, MemoryController, container, queue
 from .hand_agent import HandAgent, ended
@@ -59,6 +60,13 @@ class Watcher:
 
 def _name(state: pb.JobState.ValueType) -> str:
     return pb.JobState.Name(state).removeprefix("JOB_STATE_")
+
+
+def _forget(yard: MemoryController, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the trail keep one move from now on."""
+    trail = yard.leadership.driver.trail
+    monkeypatch.setattr(trail, "_bounds", TrailBounds(moves_max=1))
+    monkeypatch.setattr(trail_module, "_TRIM_MIN", 1)
 
 
 Watch = Callable[..., Watcher]
@@ -127,14 +135,21 @@ async def test_cursor_that_is_not_known_starts_with_present_states(
     assert await watch(cursor=cursor).snapshot() == {job_id: "RUNNABLE"}
 
 
-async def test_cursor_of_another_term_starts_with_present_states(yard: MemoryController, watch: Watch) -> None:
+async def test_cursor_of_another_term_goes_on_where_it_was(yard: MemoryController, watch: Watch) -> None:
     watcher = watch()
     await watcher.snapshot()
+    first = await yard.submit()
     yard.data.depose()
     await yard.until_deposed()
     await yard.until_leads()
+    second = await yard.submit()
+    assert await watch(cursor=watcher.cursor).moves(2) == _life(first)[:1] + _life(second)[:1]
+
+
+async def test_cursor_of_no_term_of_this_yard_starts_with_present_states(yard: MemoryController, watch: Watch) -> None:
     job_id = await yard.submit()
-    assert await watch(cursor=watcher.cursor).snapshot() == {job_id: "RUNNABLE"}
+    for cursor in ("99-1-0", "1-99-0"):
+        assert await watch(cursor=cursor).snapshot() == {job_id: "RUNNABLE"}
 
 
 async def test_ends_that_a_new_term_brought_before_the_watcher_came_are_shown(
@@ -158,9 +173,10 @@ async def test_ends_that_a_new_term_brought_before_the_watcher_came_are_shown(
     await agent.join([ended(spec.attempt_id) for spec in specs])
     assert await yard.state(array) == "SUCCEEDED"
     ends = [seen, single, array, f"{array}:0", f"{array}:1"]
-    assert await watch(cursor=watcher.cursor).snapshot() == dict.fromkeys(ends, "SUCCEEDED")
-    assert await watch(cursor=watcher.cursor, job_ids=[f"{array}:1"]).snapshot() == {f"{array}:1": "SUCCEEDED"}
-    assert await watch(cursor=watcher.cursor, queue="default", job_ids=[array]).snapshot() == dict.fromkeys(
+    cursor = f"99-1-{watcher.cursor.split('-')[2]}"  # of which but the moment is known
+    assert await watch(cursor=cursor).snapshot() == dict.fromkeys(ends, "SUCCEEDED")
+    assert await watch(cursor=cursor, job_ids=[f"{array}:1"]).snapshot() == {f"{array}:1": "SUCCEEDED"}
+    assert await watch(cursor=cursor, queue="default", job_ids=[array]).snapshot() == dict.fromkeys(
         ends[2:], "SUCCEEDED"
     )
     assert await watch().snapshot() == {}, "without a cursor, what has ended is history"
@@ -199,8 +215,7 @@ async def test_watcher_that_is_too_slow_is_shown_what_ended_meanwhile(
     watcher = watch()
     await watcher.snapshot()
     watcher.close()
-    moves = yard.sessions.moves
-    monkeypatch.setattr(moves, "_moves", deque(maxlen=3))
+    _forget(yard, monkeypatch)
     ids = [await yard.submit() for _ in range(3)]
     for job_id in ids[:2]:
         await yard.jobs.CancelJob(pb.CancelJobRequest(job_id=job_id, reason="no"))
@@ -218,7 +233,7 @@ async def test_changes_alone_begin_with_none_and_make_up_for_what_is_lost(
     job_id = await yard.submit()
     assert await watcher.moves(1) == _life(job_id)[:1]
     watcher.close()
-    monkeypatch.setattr(yard.sessions.moves, "_moves", deque(maxlen=1))
+    _forget(yard, monkeypatch)
     for each in (waits, job_id):
         await yard.jobs.CancelJob(pb.CancelJobRequest(job_id=each, reason="no"))
     resumed = watch(content=pb.WATCH_CONTENT_CHANGES, cursor=watcher.cursor)
@@ -266,7 +281,7 @@ async def test_ids_are_of_one_queue_and_resume_after_their_cursor(yard: MemoryCo
     yard.data.depose()
     await yard.until_deposed()
     await yard.until_leads()
-    again = watch(content=pb.WATCH_CONTENT_CHANGED_IDS, cursor=resumed.cursor)
+    again = watch(content=pb.WATCH_CONTENT_CHANGED_IDS, cursor="99-1-0")
     assert (await again.next()).missed
     third = await yard.submit()
     assert (await again.next()).changed_ids == [third]

@@ -17,6 +17,7 @@ from batchyard_agent.core import observations, reconcile
 from batchyard_agent.core.attempts import Attempt, Phase, Table
 from batchyard_controller import driver as controller_driver
 from batchyard_controller import leadership
+from batchyard_controller.core.model import attempts
 from batchyard_controller.core.reactor import apply as reactor_apply
 from batchyard_controller.core.reactor import recovery
 from batchyard_controller.core.world.world import World
@@ -76,7 +77,7 @@ def _late_starts() -> Patches:
     def on_start_requested(table: Table, event: Any, now: Any) -> Any:
         return real(table, replace(event, session=table.session or 0), now)
 
-    def is_in_touch(table: Table, now_ms: int) -> bool:
+    def is_in_touch(table: Table, attempt: Any, now_ms: int) -> bool:
         return table.session is not None and (table.fence_at_ms is None or now_ms < table.fence_at_ms)
 
     real = reconcile.on_start_requested
@@ -94,17 +95,12 @@ def _twins() -> Patches:
     yield controller_sessions, "check_newcomer", lambda *_: None
 
 
-def _nothing() -> Patches:
-    yield from ()
+def _bare_epochs() -> Patches:
+    yield leadership, "in_generation", lambda _, epoch: epoch
 
 
-def _lower_epochs() -> Patches:
-    def on_controller(table: Table, event: Any, now: Any) -> Any:
-        table.meta = replace(table.meta, epoch=min(table.meta.epoch, event.epoch))
-        return real(table, event, now)
-
-    real = reconcile.on_controller
-    yield reconcile, "on_controller", on_controller
+def _bare_ids() -> Patches:
+    yield attempts, "generation_of", lambda _: 0
 
 
 def restoring_long(*args: Any) -> Any:
@@ -157,7 +153,11 @@ def _no_tombstones() -> Patches:
 
 
 def _no_fence() -> Patches:
-    yield World, "has_passed_fence", lambda world, host, now: not host.is_reachable and host.is_silent(now, 10_000)
+    def lost(world: World, attempt: Any, now: Any) -> bool:
+        host = world.hosts[attempt.host_id]
+        return not host.is_reachable and host.is_silent(now, 10_000)
+
+    yield World, "has_passed_fence", lost
 
 
 def _orphans() -> Patches:
@@ -190,8 +190,8 @@ BUGS = {
     "B3": Bug(text="a host that is silent keeps its session, and gets work", patches=_silent_hosts),
     "B4": Bug(text="what runs beside an empty state folder runs on", patches=_orphans),
     "B5": Bug(text="a copied state folder puts the true agent out", patches=_twins),
-    "B6": Bug(text="after a restored backup agents refuse the controller", patches=_nothing, needs=("restore",)),
-    "B7": Bug(text="after a restored backup attempt ids are used again", patches=_lower_epochs, needs=("restore",)),
+    "B6": Bug(text="after a restored backup agents refuse the controller", patches=_bare_epochs, needs=("restore",)),
+    "B7": Bug(text="after a restored backup attempt ids are used again", patches=_bare_ids, needs=("restore",)),
     "B8": Bug(text="the loop renews the lease, and a restore holds it up for longer than that", patches=_long_restores),
     "answers-first": Bug(text="an answer is given before the commit", patches=_answers_first),
     "blind-commits": Bug(text="a commit whose outcome is unknown counts as written", patches=_blind_commits),

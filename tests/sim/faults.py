@@ -209,10 +209,11 @@ class Faults:
         self._acknowledged = dict(self._yard.witness.acknowledged)
 
     def restore(self) -> None:
-        """Put the store back to what it was, with the controllers stopped, as an operator would."""
+        """Put the store back to what it was, with the controllers stopped, as an operator would, and say so."""
         if self._backup is None:
             return
         self._yard.was_restored = True
+        self._yard.witness.forget_endings()
         self._yard.witness.acknowledged = dict(self._acknowledged)
         for name in CONTROLLERS:
             if former := self._down.pop(name, None):
@@ -221,5 +222,6 @@ class Faults:
             assert controller is not None
             controller.program.kill()
         self._yard.etcd.restore(self._backup)
+        self._yard.begin_generation()
         for name in CONTROLLERS:
             self._yard.controller_up(name)

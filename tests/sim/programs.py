@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from batchyard.features import TELLS_ALL
 from batchyard.ids import AttemptId
 from batchyard.v1 import host_pb2, resources_pb2
 from batchyard_agent.app import GUARD_LAG_MS
@@ -69,6 +70,7 @@ class HostView:
             name=self._name,
             boot_id=machine.boot_id,
             agent_version="simulated",
+            features=[TELLS_ALL],
             capacity=resources_pb2.Resources(cpu_millis=machine.cpu_millis, memory_mib=8192, disk_mib=10_000),
             runtimes=["process"],
             operating_system="Linux",

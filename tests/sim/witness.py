@@ -87,6 +87,12 @@ class Witness:
         self._seen_final: dict[str, int] = {}
         self._epoch = 0
 
+    def forget_endings(self) -> None:
+        """Let jobs end anew, as a backup does not know how they ended."""
+        self._endings.clear()
+        self._seen_final.clear()
+        self._unclaimed.clear()
+
     def violated(self, invariant: str, text: str) -> None:
         self.violations.append(Violation(invariant, self.label(text), self._yard.loop.time()))
         self.told("!!", f"{invariant} IS BROKEN: {text}")
@@ -240,7 +246,7 @@ class Witness:
 
     def _check_truth(self, unit: Any) -> None:
         for ended in unit.attempts:
-            attempt_id = f"{unit.id}#{ended.number}"
+            attempt_id = ended.id_of(unit.id)
             run = self.runs.get(attempt_id)
             if run is None:
                 if ended.cause in (EndCause.EXITED, EndCause.OUT_OF_MEMORY) or ended.started_at_ms:

@@ -18,11 +18,14 @@ from tests.core.yard import Yard as Settings
 from batchyard.ids import JobId, uuid7
 from batchyard_agent import driver as agent_driver
 from batchyard_controller import app, leadership
+from batchyard_controller.core.model.restores import LAST_RESTORE
 from batchyard_controller.core.model.settings import Preemption
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.restore_command import begin_generation
 from batchyard_controller.store import etcd as etcd_store
 from batchyard_controller.store import lease as store_lease
-from batchyard_controller.store.codec import encode_touched, load_records
+from batchyard_controller.store.codec import encode_record, encode_touched, load_records
+from batchyard_controller.store.keys import key_of
 from batchyard_controller.store.packing import LEADER_KEY
 from batchyard_controller.store.protocol import Put
 
@@ -78,6 +81,17 @@ class Yard:
         program = Program(self.loop, "user", self.broken)
         site = self.network.site("user", program)
         self.user = User(self, program, {name: Channel(self.network, site, name) for name in CONTROLLERS})
+
+    def begin_generation(self) -> None:
+        """Call `controller restore`."""
+        record = begin_generation(self._load(), WALL_MS + int(self.loop.time() * 1000))
+        settings = Settings()
+        settings.world.restores[LAST_RESTORE] = record
+        value = encode_record(settings.world, "restore", LAST_RESTORE)
+        assert value is not None, "it is there"
+        self.etcd.pairs[(PREFIX + key_of("restore", LAST_RESTORE)).encode()] = Pair(
+            value, self.etcd.revision, 0, self.etcd.revision
+        )
 
     # Building -----------------------------------------------------------------
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from batchyard.ids import AttemptId
-from batchyard.resources import NO_USAGE, Usage
+from batchyard.resources import NO_USAGE, NOTHING, Resources, Usage
 from batchyard.states import EndCause
 from batchyard.tasks import ContainerEnd
 from batchyard_agent.runtimes.protocol import LaunchSpec
@@ -72,10 +72,12 @@ class AttemptSpec:
     Attributes:
         runtime: Name of the runtime that its image asks for.
         timeout_s: Seconds it may be RUNNING; 0 means no limit.
+        resources: What it was promised of the host.
         needs_secrets: Values must be had from the controller before the launch.
         wire: The message it came in, for the journal; opaque here.
         refusal: Why this agent cannot run it as asked; empty when it can.
         stop_timeout_s: What its containers say of the time from SIGTERM to SIGKILL, at most; 0: nothing.
+        fence_ms: Its own fence; 0 means never, None that of its host (``Meta.fence_ms``).
     """
 
     attempt_id: AttemptId
@@ -83,10 +85,12 @@ class AttemptSpec:
     launch: LaunchSpec
     timeout_s: int = 0
     gpus: tuple[GpuClaim, ...] = ()
+    resources: Resources = NOTHING
     needs_secrets: bool = False
     wire: bytes = b""
     refusal: str = ""
     stop_timeout_s: int = 0
+    fence_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +121,7 @@ class Attempt:
         launched: A runtime may hold traces of it, so it must be told to let go.
         started_at_ms: Wall clock; 0 until it ran.
         stopped_at_ms: Wall clock; 0 until ENDED.
-        exit_code: None when there is none to tell.
+        exit_code: None when there is none to tell; of what ran at a terminal, once it is being stopped for that.
         cause: Set exactly when the phase is ENDED or DONE.
         timeout_at_ms: When its time is up (boottime); None without a limit.
         done_at_ms: When it was acknowledged (boottime, of whichever boot); 0 until DONE.
@@ -159,7 +163,7 @@ class Meta:
         epoch: Highest one seen; commands below it are refused.
         boot_id: The boot of the machine in which the rest was written.
         contact_ms: When the last acknowledged heartbeat was sent (boottime).
-        fence_ms: Silence after which attempts are killed; 0 means never.
+        fence_ms: Silence after which attempts are killed that have no fence of their own; 0 means never.
         yard: Whose epochs are counted; empty: that of this machine, whoever has its socket.
         run: Number of this run of the agent, one higher each time it starts.
     """
@@ -198,7 +202,7 @@ class Table:
         unremoved: Acknowledged attempts whose removal broke and is to be repeated.
         discarding: Runtimes of attempts that the journal does not know and that are being
             killed. Nothing is launched beside them, as they hold what the host has.
-        fenced: The present silence has been answered by killing everything.
+        fenced_ms: Fences of up to so long were raised for the present silence; 0: none.
         session: Number of the session whose starts are taken; None before this run of
             the agent was welcomed by a controller.
         contact_saved_ms: Which ``meta.contact_ms`` the journal holds.
@@ -220,10 +224,12 @@ class Table:
     launch_errors: dict[AttemptId, str] = field(default_factory=dict)
     unremoved: set[AttemptId] = field(default_factory=set)
     discarding: dict[AttemptId, str] = field(default_factory=dict)
-    fenced: bool = False
+    fenced_ms: int = 0
     session: int | None = None
     contact_saved_ms: int | None = None
     _alarms: list[tuple[int, AttemptId]] = field(default_factory=list)
+    _fences: Counter[int | None] = field(default_factory=Counter)
+    """How many living attempts have each fence, None: that of the host."""
 
     def get(self, attempt_id: AttemptId) -> Attempt | None:
         """Return the attempt, also if only its tombstone is left."""
@@ -237,6 +243,7 @@ class Table:
         """Take in an attempt that the table has never held."""
         assert self.get(attempt.attempt_id) is None, attempt
         self.attempts[attempt.attempt_id] = attempt
+        self._count(attempt, 1)
 
     def restore(self, attempt: Attempt) -> None:
         """
@@ -251,6 +258,11 @@ class Table:
         if attempt.phase is Phase.LAUNCHING:
             attempt = replace(attempt, phase=Phase.ACCEPTED)
         self.attempts[attempt.attempt_id] = replace(attempt, launched=True)
+        self._count(attempt, 1)
+
+    def _count(self, attempt: Attempt, number: int) -> None:
+        if not attempt.is_over:
+            self._fences[_own_fence(attempt)] += number
 
     def note(self, attempt: Attempt) -> Attempt:
         """Keep changed fields of an attempt whose phase stays the same."""
@@ -268,6 +280,8 @@ class Table:
         attempt_id = attempt.attempt_id
         if attempt.phase not in TRANSITIONS[self.attempts[attempt_id].phase]:
             raise IllegalMoveError(f"{attempt.phase} does not follow {self.attempts[attempt_id]}")
+        self._count(self.attempts[attempt_id], -1)
+        self._count(attempt, 1)
         if attempt.phase is Phase.DONE:
             del self.attempts[attempt_id]
             self.tombstones[attempt_id] = attempt
@@ -316,25 +330,33 @@ class Table:
 
     @property
     def fence_at_ms(self) -> int | None:
-        """When everything is to be killed for the present silence (boottime); None if that is done, or never due."""
-        if self.fenced or self.meta.contact_ms is None or self.meta.fence_ms <= 0:
+        """When attempts are to be killed next for the present silence (boottime); None: never, as far as is known."""
+        if self.meta.contact_ms is None:
             return None
-        return self.meta.contact_ms + self.meta.fence_ms
+        fences = [fence_ms for fence_ms in self.living_fences if fence_ms > self.fenced_ms]
+        return self.meta.contact_ms + min(fences) if fences else None
 
-    def is_in_touch(self, now_ms: int) -> bool:
+    @property
+    def living_fences(self) -> set[int]:
+        """The fences of all attempts that have not ended; 0 means never."""
+        return {self.meta.fence_ms if own is None else own for own, number in self._fences.items() if number}
+
+    def fence_of(self, attempt: Attempt) -> int:
+        """Return the fence of an attempt; 0 means never."""
+        own = _own_fence(attempt)
+        return self.meta.fence_ms if own is None else own
+
+    def is_in_touch(self, attempt: Attempt, now_ms: int) -> bool:
         """
-        Say whether the controller still counts on this host: after the fence it may give everything to others.
+        Say whether the controller still counts on this host for an attempt: after its fence another may have it.
 
         That no fence is due is not enough: it is not due any more once it was raised, nor
         before the first contact, as after a reboot or in a copied state folder.
         """
         if self.session is None or self.meta.contact_ms is None:
             return False
-        return self.meta.fence_ms <= 0 or now_ms < self.meta.contact_ms + self.meta.fence_ms
-
-    def may_launch(self, now_ms: int) -> bool:
-        """Say whether what waits may be launched: in touch, and not beside what a former agent left behind."""
-        return self.is_in_touch(now_ms) and not self.discarding
+        fence_ms = self.fence_of(attempt)
+        return fence_ms <= 0 or now_ms < self.meta.contact_ms + fence_ms
 
     @property
     def next_due_ms(self) -> int | None:
@@ -345,3 +367,7 @@ class Table:
         if self.reclaim_at_ms is not None and not self.reclaimed:
             dues.append(self.reclaim_at_ms)
         return min(dues, default=None)
+
+
+def _own_fence(attempt: Attempt) -> int | None:
+    return attempt.spec.fence_ms if attempt.spec is not None else None

@@ -88,15 +88,16 @@ def on_alarm(table: Table, attempt: Attempt, now: Now) -> list[Command]:
     return []
 
 
-def raise_fence(table: Table, now: Now) -> list[Command]:
-    """Kill everything: by now the controller may give these attempts to other hosts."""
-    table.fenced = True
-    stop = _fence_stop(table)
-    return [command for attempt in table.living() for command in request_stop(table, attempt, stop, now)]
+def raise_fence(table: Table, silent_until_ms: int, now: Now) -> list[Command]:
+    """Kill all whose fence a silence until then (boottime) has passed: the controller may give them to other hosts."""
+    assert table.meta.contact_ms is not None, table.meta
+    table.fenced_ms = silent_until_ms - table.meta.contact_ms
+    passed = (attempt for attempt in table.living() if 0 < table.fence_of(attempt) <= table.fenced_ms)
+    return [command for each in passed for command in request_stop(table, each, _fence_stop(table, each), now)]
 
 
-def _fence_stop(table: Table) -> Stop:
-    seconds = table.meta.fence_ms // 1000
+def _fence_stop(table: Table, attempt: Attempt) -> Stop:
+    seconds = table.fence_of(attempt) // 1000
     return Stop(cause=EndCause.FENCED, reason=f"Killed after {seconds} s without the controller", grace_ms=0)
 
 
@@ -116,7 +117,7 @@ def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list
     """
     cause, reason = EndCause.EXITED, exited.reason
     if exited.is_fenced and attempt.stop is None:
-        attempt = table.note(replace(attempt, stop=_fence_stop(table)))
+        attempt = table.note(replace(attempt, stop=_fence_stop(table, attempt)))
     elif exited.host_failed:
         cause = EndCause.HOST_ERROR
     elif attempt.stop is None and exited.exit_code and (fault := _gpu_fault(table, attempt)):
@@ -166,12 +167,22 @@ def end_lost(table: Table, attempt: Attempt, reason: str, now: Now, *, is_reboot
     return _end(table, attempt, EndCause.LOST if is_reboot else EndCause.HOST_ERROR, reason, now.wall_ms)
 
 
+def end_terminal(table: Table, attempt: Attempt, exit_code: int, reason: str, now: Now) -> list[Command]:
+    """End an attempt with the code of what ran at its terminal: what only kept its place is killed."""
+    if attempt.is_over or attempt.stop is not None:
+        return []
+    attempt = table.note(replace(attempt, exit_code=exit_code))
+    return request_stop(table, attempt, Stop(cause=EndCause.EXITED, reason=reason, grace_ms=0), now)
+
+
 def _end(
     table: Table, attempt: Attempt, cause: EndCause, reason: str, stopped_at_ms: int, exit_code: int | None = None
 ) -> list[Command]:
     if attempt.stop is not None:
         cause = attempt.stop.cause
         reason = reason or attempt.stop.reason
+        if cause is EndCause.EXITED:  # at its terminal
+            exit_code = attempt.exit_code
     table.release(attempt)
     ended = replace(
         attempt,

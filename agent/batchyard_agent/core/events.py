@@ -163,6 +163,21 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalEnded:
+    """
+    The command of an attempt with a terminal has ended, or nobody has been at it for too long.
+
+    Attributes:
+        exit_code: The attempt's, from now on.
+        reason: Empty mostly.
+    """
+
+    attempt_id: AttemptId
+    exit_code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandFailed:
     """
     A runtime broke while carrying out a command; what took effect is unknown.
@@ -190,6 +205,7 @@ Event = (
     | HostChanged
     | HostReclaimed
     | Adopted
+    | TerminalEnded
     | CommandFailed
     | Ticked
 )

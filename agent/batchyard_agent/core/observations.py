@@ -108,7 +108,7 @@ def on_exited(table: Table, event: Exited, now: Now) -> list[Command]:
     if table.fence_at_ms is not None and table.fence_at_ms <= now.boot_ms:
         # This agent stood still, and the guard has done what it did not. (That a container was
         # ended by it, its engine does not say.)
-        commands = endings.raise_fence(table, now)
+        commands = endings.raise_fence(table, now.boot_ms, now)
         return [*commands, *endings.end_exited(table, table.attempts[attempt.attempt_id], event, now)]
     return endings.end_exited(table, attempt, event, now)
 

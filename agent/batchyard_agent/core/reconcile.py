@@ -58,6 +58,7 @@ from batchyard_agent.core.events import (
     StartFailed,
     StartRequested,
     StopRequested,
+    TerminalEnded,
     Ticked,
     Vanished,
 )
@@ -92,6 +93,9 @@ def apply(table: Table, event: Event, now: Now) -> list[Command]:
         case Discarded(attempt_id=attempt_id):
             table.discarding.pop(attempt_id, None)
             return []
+        case TerminalEnded(attempt_id=attempt_id, exit_code=exit_code, reason=reason):
+            attempt = table.attempts.get(attempt_id)
+            return [] if attempt is None else endings.end_terminal(table, attempt, exit_code, reason, now)
         case HostChanged():
             table.runtimes, table.gpu_uuids, table.gpu_faults = event.runtimes, event.gpu_uuids, event.gpu_faults
             return []
@@ -139,14 +143,14 @@ def on_start_requested(table: Table, event: StartRequested, now: Now) -> list[Co
     attempt_id = spec.attempt_id
     if table.get(attempt_id) is not None:
         return [Report(attempt_id)]
-    if event.session != table.session or not table.is_in_touch(now.boot_ms):
+    attempt = Attempt(attempt_id=attempt_id, phase=Phase.ACCEPTED, runtime=spec.runtime, spec=spec)
+    if event.session != table.session or not table.is_in_touch(attempt, now.boot_ms):
         # Left over from a session that is dead. Who is alive says it again, or has given it to another host.
         late: list[Command] = [Note("refused: a start that came too late", attempt_id)]
         if event.session == table.session:
             # It may live: a fence can be shorter than the controller's patience, which counts on what it has told.
             late.append(CloseSession("a start came too late; the next hello says what is here"))
         return late
-    attempt = Attempt(attempt_id=attempt_id, phase=Phase.ACCEPTED, runtime=spec.runtime, spec=spec)
     table.add(attempt)
     if spec.refusal:
         return endings.end_failed(table, attempt, spec.refusal, now, cause=EndCause.START_FAILED)
@@ -198,8 +202,8 @@ def on_contact(table: Table, sent_at_ms: int, fence_ms: int, now: Now) -> list[C
     """Note that what was sent at *sent_at_ms* reached the leader, and when that came too late, fence."""
     commands: list[Command] = []
     if table.fence_at_ms is not None and table.fence_at_ms <= sent_at_ms:
-        commands += endings.raise_fence(table, now)
-    table.fenced = False
+        commands += endings.raise_fence(table, sent_at_ms, now)
+    table.fenced_ms = 0
     contact_ms = max(sent_at_ms, table.meta.contact_ms or 0)
     changed = fence_ms != table.meta.fence_ms
     table.meta = replace(table.meta, contact_ms=contact_ms, fence_ms=fence_ms)
@@ -232,7 +236,7 @@ def on_ticked(table: Table, now: Now) -> list[Command]:
     """Do all that has become due."""
     commands: list[Command] = []
     if table.fence_at_ms is not None and table.fence_at_ms <= now.boot_ms:
-        commands += endings.raise_fence(table, now)
+        commands += endings.raise_fence(table, now.boot_ms, now)
     if table.reclaim_at_ms is not None and table.reclaim_at_ms <= now.boot_ms and not table.reclaimed:
         commands += endings.end_time(table, now)
     for attempt_id in list(table.pop_alarms(now.boot_ms)):
@@ -293,20 +297,29 @@ def on_held(table: Table, held: Iterable[tuple[str, AttemptId]]) -> list[Command
 
 
 def launch_waiting(table: Table, now: Now) -> list[Command]:
-    """Launch waiting attempts, first come first served, within each runtime's bound, as soon as any may be."""
+    """
+    Launch waiting attempts, first come first served, within each runtime's bound, as soon as any may be.
+
+    None is while a controller is not in touch, nor beside what a former agent left behind.
+    """
     commands: list[Command] = []
-    if not table.may_launch(now.boot_ms):
+    if table.discarding:
         return commands
     for runtime, waiting in table.waiting.items():
         launching = table.launching.setdefault(runtime, set())
         limit = table.launch_limits.get(runtime)
+        late: list[AttemptId] = []
         while waiting and (limit is None or len(launching) < limit):
             attempt = table.attempts.get(waiting.popleft())
             if attempt is None or attempt.phase is not Phase.ACCEPTED or attempt.spec is None:
                 continue
+            if not table.is_in_touch(attempt, now.boot_ms):
+                late.append(attempt.attempt_id)
+                continue
             table.move(replace(attempt, phase=Phase.LAUNCHING, launched=True))
             launching.add(attempt.attempt_id)
             commands.append(Launch(attempt.spec))
+        waiting.extendleft(reversed(late))
     return commands
 
 

@@ -30,26 +30,27 @@ class Order:
 
     Attributes:
         fields: As they came.
-        name: See ``record.Kept``.
+        name, fence_ms: See ``record.Kept``.
         user: Whom it becomes, as uid, gid and further groups; None: it stays who this program is.
         groups: Folders of its cgroup, to be made.
         limits: Resource limits: number, soft, hard.
     """
 
-    __slots__ = ("fields", "groups", "limits", "name", "user")
+    __slots__ = ("fence_ms", "fields", "groups", "limits", "name", "user")
 
     def __init__(self, fields: list[bytes]) -> None:
         """
         Read an order.
 
         Its fields: name, log, folder, whether that is to be made, user, groups, writes, joins, limits, arguments,
-        environment, closed, shared, wanted folder, stdin.
+        environment, closed, shared, wanted folder, stdin, fence.
 
         Raises:
             NotSpokenError, ValueError: it is none.
         """
-        name, _, _, _, user, groups, _, _, limits, _, _, _, _, _, _ = self.fields = fields
+        name, _, _, _, user, groups, _, _, limits, _, _, _, _, _, _, fence = self.fields = fields
         self.name = name.decode()
+        self.fence_ms = int(fence) if fence else record.FENCE_OF_HOST
         self.user = tuple(map(int, user.split(b":"))) if user else None
         self.groups = [os.fsdecode(group) for group in wire.unpack(groups)]
         self.limits = [(int(a), int(b), int(c)) for a, b, c in _threes(wire.unpack(limits))]

@@ -12,10 +12,10 @@ import os
 import time
 from _signal import SIGKILL, SIGSTOP, pidfd_send_signal  # type: ignore[import-not-found]  # without enum, which costs memory
 
-from batchyard_agent.keeper import birth, groups, kernel, marks
+from batchyard_agent.keeper import birth, entering, groups, kernel, marks
 from batchyard_agent.keeper.jails import Jail, Jails
 from batchyard_agent.keeper.leaving import Adrift, Leaving
-from batchyard_agent.keeper.record import Ended, Journal, Kept, end_line, line
+from batchyard_agent.keeper.record import Ended, Journal, Kept, end_line, line, start_lines
 
 TYPE_CHECKING = False  # as in typing, which costs memory
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Attempts:
         jails: Where those of another user run, if they are isolated.
         started: Attempts that have begun to run since this list was last emptied.
         ended: Likewise those that have ended.
+        visits: Commands that were let into attempts, by their processes.
+        left: Those that have ended since this list was last emptied, by the agent's number, and their codes.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class Attempts:
         self.jails = Jails(self._null, self._namespace, self._new_mark, boot_s)
         self.started: list[Kept] = []
         self.ended: list[Kept] = []
+        self.visits: dict[int, entering.Visit] = {}
+        self.left: list[tuple[bytes, int]] = []
 
     def recover(self) -> None:
         """Take up what a former keeper left, or this one before it became another version."""
@@ -130,11 +134,10 @@ class Attempts:
         if self._hands_on_privileges and any(order.user for order in orders):
             kernel.hand_on_no_privileges()
             self._hands_on_privileges = False
-        news = [Kept(order.name, self._new_mark(), now_ms, order.groups) for order in wanted.values()]
+        news = [Kept(o.name, self._new_mark(), now_ms, o.groups, o.fence_ms) for o in wanted.values()]
         self.kept |= {kept.name: kept for kept in news}
-        words = [("start", k.name, str(k.mark), str(now_ms), *k.groups) for k in news]
         try:
-            self._journal.append([line(*each) for each in words])
+            self._journal.append([each for kept in news for each in start_lines(kept)])
         except OSError as error:
             for kept in news:
                 self._never(kept, "journal", error.errno or 0)
@@ -181,6 +184,38 @@ class Attempts:
         leaving.stage, leaving.number = stage, number
         leaving.is_empty = True
         self._leave(leaving)
+
+    def enter(self, number: bytes, order: birth.Order, door: entering.Door) -> tuple[str, int]:
+        """
+        Let a command into an attempt that runs.
+
+        Returns:
+            The stage that failed, and the errno; empty and 0: it runs.
+        """
+        kept = self.kept.get(order.name)
+        if kept is None or kept.ended is not None or order.name in self._leaving or marks.read(kept.pid) != kept.mark:
+            return "gone", 0
+        if self._hands_on_privileges and order.user is not None:
+            kernel.hand_on_no_privileges()
+            self._hands_on_privileges = False
+        try:
+            child = entering.fork(order, kept.mark, kept.pid, self._namespace, door)
+        except OSError as error:
+            return "fork", error.errno or 0
+        stage, errno = child.outcome()
+        if not stage:
+            self.visits[child.pid] = entering.Visit(number, order.name)
+        return stage, errno
+
+    def hang_up(self, number: bytes | None) -> None:
+        """Tell a visit that nobody listens any more; None: all, of which none is told of again."""
+        for pid, visit in self.visits.items():
+            if number in (None, visit.number):
+                entering.hang_up(pid)
+                visit.number = b"" if number is None else visit.number
+
+    def _visits_of(self, name: str) -> list[int]:
+        return [pid for pid, visit in self.visits.items() if visit.name == name]
 
     def signal(self, name: str, number: int) -> None:
         """Signal an attempt's own process; what else there is of it ends with that."""
@@ -245,6 +280,9 @@ class Attempts:
             if jail is not None:
                 self._bury(jail, status, usage)
                 continue
+            if visit := self.visits.pop(pid, None):
+                self.left.append((visit.number, kernel.shell_code(os.waitstatus_to_exitcode(status))))
+                continue
             kept = self._mains.pop(pid, None)
             if kept is None:
                 continue
@@ -278,6 +316,7 @@ class Attempts:
         leaving.is_empty = True
         leaving.peak_kib, leaving.user_ms, leaving.system_ms = end.peak_kib, end.user_ms, end.system_ms
         self._leaving[kept.name] = leaving
+        jail.is_spent = jail.is_spent or bool(self._visits_of(kept.name))  # one may just have come in
         self.jails.rest(jail)
         return True
 
@@ -337,6 +376,10 @@ class Attempts:
     def _has_remains(self, leaving: Leaving) -> bool:
         """Say whether anything of an attempt lives, and kill it."""
         kept = leaving.kept
+        if visits := self._visits_of(kept.name):
+            for pid in visits:
+                entering.end(pid)
+            return True
         if leaving.is_empty:
             return False
         if kept.groups:

@@ -76,6 +76,30 @@ def isolate_children(is_on: bool, own: int = -1) -> None:
     _check(_libc.unshare(_CLONE_NEWPID) if is_on else _libc.setns(own, _CLONE_NEWPID))
 
 
+def is_apart(pid: int) -> bool:
+    """
+    Say whether a process is in another pid namespace than this one.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    return os.stat(f"/proc/{pid}/ns/pid").st_ino != os.stat("/proc/self/ns/pid").st_ino
+
+
+def enter_pids(pid: int) -> None:
+    """Have the next child be in the pid namespace of a process; ``isolate_children`` takes that back."""
+    namespace = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.setns(namespace, _CLONE_NEWPID))
+    finally:
+        os.close(namespace)
+
+
+def enter_mounts(namespace: int) -> None:
+    """See what is mounted in a mount namespace, which is open, from its root."""
+    _check(_libc.setns(namespace, _CLONE_NEWNS))
+
+
 def hide_others() -> None:
     """In a pid namespace's first process: have a /proc of its own, in mounts of its own, which follow the machine's."""
     _check(_libc.unshare(_CLONE_NEWNS))

@@ -18,7 +18,7 @@ import time
 from _signal import SIGCHLD, SIGKILL, set_wakeup_fd, signal  # type: ignore[import-not-found]  # without enum, which costs memory
 from _socket import AF_UNIX, SO_PEERCRED, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
 
-from batchyard_agent.keeper import birth, kernel, marks, wire
+from batchyard_agent.keeper import birth, entering, kernel, marks, wire
 from batchyard_agent.keeper.guard import Guard
 from batchyard_agent.keeper.jails import Jail
 from batchyard_agent.keeper.keeping import Attempts
@@ -95,6 +95,7 @@ class _Program:
         self._listener = _listen()
         self._place = os.stat(SOCKET)
         self._agent: socket | None = None
+        self._agent_pid = 0
         self._is_welcome = False
         self._inbox = wire.Inbox()
         self._outbox = bytearray()
@@ -151,13 +152,14 @@ class _Program:
             return
         self._drop()
         agent.setblocking(False)
-        self._agent = agent
+        self._agent, self._agent_pid = agent, pid
         self._poll.register(agent, select.POLLIN)
 
     def _drop(self) -> None:
         if self._agent is not None:
             self._poll.unregister(self._agent)
             self._agent.close()
+            self._attempts.hang_up(None)
         self._agent, self._is_welcome = None, False
         self._inbox, self._outbox = wire.Inbox(), bytearray()
 
@@ -194,6 +196,11 @@ class _Program:
             self._welcome(*fields)
         elif what == b"ping":
             self._say(b"pong", *fields)
+        elif what == b"enter":
+            number, terminal, *streams = fields[:5]
+            self._enter(number, terminal, streams, birth.Order(fields[5:]))
+        elif what == b"hangup":
+            self._attempts.hang_up(fields[0])
         elif what == b"signal":
             self._attempts.signal(fields[0].decode(), int(fields[1]))
         elif what == b"note":
@@ -203,8 +210,8 @@ class _Program:
         elif what == b"forget":
             self._attempts.forget([name.decode() for name in fields])
         elif what == b"guard":
-            deadline_ms, containers, engine, query = (field.decode() for field in fields)
-            self._guard.tell(int(deadline_ms), int(containers), engine, query)
+            since_ms, fence_ms, containers, engine, query = (field.decode() for field in fields)
+            self._guard.tell(int(since_ms), int(fence_ms), containers, engine, query)
         else:
             raise wire.NotSpokenError(f"unknown message {what[:20]!r}")
 
@@ -228,17 +235,30 @@ class _Program:
     def _start(self, orders: list[birth.Order]) -> None:
         if not orders:
             return
-        if self._guard.has_passed(_boot_s()):
-            for order in orders:
-                self._say(b"refused", order.name.encode(), b"fence")
+        now_s = _boot_s()
+        late = [order for order in orders if self._guard.has_passed(order.fence_ms, now_s)]
+        for order in late:
+            self._say(b"refused", order.name.encode(), b"fence")
+        if len(late) == len(orders):
             return
-        for name in self._attempts.start(orders):
+        for name in self._attempts.start([order for order in orders if order not in late]):
             self._say(b"refused", name.encode(), b"again")
+
+    def _enter(self, number: bytes, terminal: bytes, streams: list[bytes], order: birth.Order) -> None:
+        if self._guard.has_passed(order.fence_ms, _boot_s()):
+            self._say(b"entered", number, b"gone", b"0")
+            return
+        door = entering.Door(self._agent_pid, streams, is_terminal=terminal == b"1")
+        stage, errno = self._attempts.enter(number, order, door)
+        self._say(b"entered", number, stage.encode(), b"%d" % errno)
 
     def _tell_news(self) -> None:
         started, self._attempts.started = self._attempts.started, []
         ended, self._attempts.ended = self._attempts.ended, []
+        left, self._attempts.left = self._attempts.left, []
         if self._is_welcome:
+            for number, code in left:
+                self._say(b"left", number, b"%d" % code)
             for kept in started:
                 self._say(b"started", kept.name.encode(), b"%d" % kept.pid, b"%d" % kept.started_at_ms)
             for kept in ended:
@@ -286,9 +306,11 @@ class _Program:
         if not self._guard.is_due(now_s):
             return
         for kept in self._attempts.living():
-            self._attempts.note(kept.name, "fence")
-            self._attempts.signal(kept.name, SIGKILL)
-        self._attempts.help_with(self._guard.kill_containers)
+            if self._guard.has_passed(kept.fence_ms, now_s):
+                self._attempts.note(kept.name, "fence")
+                self._attempts.signal(kept.name, SIGKILL)
+        if self._guard.begins_round(now_s):
+            self._attempts.help_with(self._guard.kill_containers)
 
     def _is_over(self) -> bool:
         now_s = _boot_s()
@@ -299,7 +321,7 @@ class _Program:
         if self._agent is not None:
             self._needs_agent_at_s = 0.0
             return False
-        return now_s > self._needs_agent_at_s and not (self._attempts.living() or self._guard.is_needed(now_s))
+        return now_s > self._needs_agent_at_s and not (self._attempts.living() or self._guard.is_needed())
 
     def _clear(self) -> None:
         """Leave nothing behind, unless an agent is to learn yet how something ended."""

@@ -5,6 +5,7 @@ One file of lines, to which it and its children between fork and exec append:
 
     keeper  1  BOOT                                  the first line: the machine's boot
     start   NAME  MARK  MS  GROUP...                 before anything is started
+    fence   NAME  MS                                 with it, of one that has a fence of its own
     pid     NAME  PID                                by the child itself, just before it becomes the command
     note    NAME  WORD                               why it is about to be killed
     end     NAME  CODE  MS  STAGE  ERRNO  KIB  MS  MS  OOM   once nothing of it is left
@@ -28,6 +29,10 @@ COMPACT_BYTES = 1 << 20
 """After so many more it is written anew."""
 
 
+FENCE_OF_HOST = -1
+"""In place of an attempt's fence: that of its host."""
+
+
 class Kept:
     """
     An attempt that was started, until it is forgotten.
@@ -37,18 +42,22 @@ class Kept:
         mark: Of its processes (``marks``).
         started_at_ms: Wall clock.
         groups: Folders of its cgroup; empty: it has none.
+        fence_ms: After how long a silence it is ended; 0: never; else ``FENCE_OF_HOST``.
         pid: Of its command's own process; 0: it never came to run.
         notes: Why it was killed: ``memory``, ``disk``, ``fence``.
         ended: How it ended; None while anything of it may live.
     """
 
-    __slots__ = ("ended", "groups", "mark", "name", "notes", "pid", "started_at_ms")
+    __slots__ = ("ended", "fence_ms", "groups", "mark", "name", "notes", "pid", "started_at_ms")
 
-    def __init__(self, name: str, mark: int, started_at_ms: int, groups: list[str]) -> None:
+    def __init__(
+        self, name: str, mark: int, started_at_ms: int, groups: list[str], fence_ms: int = FENCE_OF_HOST
+    ) -> None:
         self.name = name
         self.mark = mark
         self.started_at_ms = started_at_ms
         self.groups = groups
+        self.fence_ms = fence_ms
         self.pid = 0
         self.notes: list[str] = []
         self.ended: Ended | None = None
@@ -125,6 +134,12 @@ def line(*words: str) -> bytes:
     return "\t".join(word.encode("unicode_escape").decode() for word in words).encode() + b"\n"
 
 
+def start_lines(kept: Kept) -> list[bytes]:
+    """Return the lines of a start."""
+    lines = [line("start", kept.name, str(kept.mark), str(kept.started_at_ms), *kept.groups)]
+    return lines if kept.fence_ms == FENCE_OF_HOST else [*lines, line("fence", kept.name, str(kept.fence_ms))]
+
+
 def end_line(kept: Kept) -> bytes:
     """Return the line of an end."""
     assert kept.ended is not None, kept.name
@@ -159,7 +174,9 @@ def _apply(found: dict[str, Kept], words: list[str]) -> None:
     kept = found.get(name)
     if kept is None:
         return
-    if what == "pid" and not kept.pid:
+    if what == "fence":
+        kept.fence_ms = int(rest[0])
+    elif what == "pid" and not kept.pid:
         kept.pid = int(rest[0])
     elif what == "note":
         kept.notes.append(rest[0])
@@ -234,7 +251,7 @@ class Journal:
         """Write it anew with what is still kept; on a full disk the old file goes on."""
         lines = [line("keeper", "1", self._boot_id)]
         for each in kept.values():
-            lines.append(line("start", each.name, str(each.mark), str(each.started_at_ms), *each.groups))
+            lines += start_lines(each)
             if each.pid:
                 lines.append(line("pid", each.name, str(each.pid)))
             lines += [line("note", each.name, note) for note in each.notes]

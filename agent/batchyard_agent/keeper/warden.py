@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from _signal import (  # type: ignore[import-not-found]  # without enum, which costs memory
     SIG_BLOCK,
     SIGCHLD,
@@ -45,6 +46,8 @@ END = struct.Struct("=iqqq?")
 
 _READ_BYTES = 1 << 16
 _FDS_MAX = 1 << 16
+_VISITS_LIMIT_S = 5.0
+"""So long those that were killed may take to be gone; whoever is left then is a zombie."""
 
 
 def run(user: tuple[int, ...], keeper: socket, null: int) -> None:
@@ -215,7 +218,7 @@ class _Warden:
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:  # the namespace is empty: who loses its parent there is a child of this one
+            except ChildProcessError:  # who loses its parent there is a child of this one
                 break
             if not pid:
                 if ended is not None:
@@ -227,6 +230,7 @@ class _Warden:
             user_s, system_s = user_s + usage.ru_utime, system_s + usage.ru_stime
             if pid == self._command:
                 ended = status
+        _kill_visits()
         self._code = kernel.shell_code(os.waitstatus_to_exitcode(ended or 0))
         is_stuck = not self._has_left(order)
         self._tell(END.pack(self._code, peak_kib, int(user_s * 1000), int(system_s * 1000), is_stuck))
@@ -238,9 +242,17 @@ class _Warden:
             pass
 
 
-def _kill_all() -> None:
-    """Kill all in this namespace but this process."""
+def _kill_all() -> bool:
+    """Kill all in this namespace but this process; False: there is nobody."""
     try:
         os.kill(-1, SIGKILL)
     except ProcessLookupError:
-        pass
+        return False
+    return True
+
+
+def _kill_visits() -> None:
+    """Empty the namespace of what came in from outside (``entering``), whose ends are others' to take."""
+    give_up_at_s = time.monotonic() + _VISITS_LIMIT_S
+    while _kill_all() and time.monotonic() < give_up_at_s:
+        time.sleep(0.002)

@@ -7,7 +7,7 @@ knows no message: those are named where they are sent and where they are taken.
 
 from __future__ import annotations
 
-VERSION = b"3"
+VERSION = b"4"
 """Of all messages together. An agent of another version has its keeper become one of its own."""
 
 MESSAGE_BYTES_MAX = 64 << 20

@@ -24,9 +24,9 @@ from batchyard_agent.runtimes.protocol import LaunchSpec
 
 
 def secret_name(attempt_id: str) -> str:
-    """Return the name of the Secret of an attempt: its pod's, and its number."""
-    unit_id, number = split_attempt_id(AttemptId(attempt_id))
-    return f"{pod_name(unit_id)}.{number}"
+    """Return the name of the Secret of an attempt: its pod's, and what makes it one of several tries."""
+    unit_id, number, generation = split_attempt_id(AttemptId(attempt_id))
+    return f"{pod_name(unit_id)}.{number}" + (f"-{generation}" if generation else "")
 
 
 def secret_variables(container: Container, attempt_id: str) -> list[core.EnvVar]:

@@ -29,11 +29,15 @@ from batchyard_agent.kubernetes.pod_attempt import PodAttempt, Yard
 from batchyard_agent.kubernetes.pod_body import Place
 from batchyard_agent.runtimes.protocol import (
     Adoption,
+    Entry,
+    EntryEnd,
+    EntryRefusedError,
     LaunchSpec,
     Observe,
     RuntimeUnavailableError,
     StopSignal,
     Vanished,
+    Wanted,
 )
 
 DISCARD_LOOK_S = 0.5
@@ -123,6 +127,10 @@ class PodRuntime:
             await attempt.signal(signal)
         except UnansweredError as error:
             raise RuntimeUnavailableError(str(error)) from error
+
+    async def enter(self, spec: LaunchSpec, part: str, wanted: Wanted) -> Entry | EntryEnd:
+        """See ``Runtime``."""
+        raise EntryRefusedError(f"{spec.attempt_id} is a pod: run {wanted.command[0]!r} there with kubectl exec")
 
     async def remove(self, attempt_id: str) -> None:
         """Let the pods of an ended attempt go; its logs stay."""

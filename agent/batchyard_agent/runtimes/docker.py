@@ -35,6 +35,7 @@ from batchyard_agent.runtimes.docker_engine import (
     MissingError,
     socket_path,
 )
+from batchyard_agent.runtimes.docker_entry import ContainerEntry
 from batchyard_agent.runtimes.docker_events import EventWatch
 from batchyard_agent.runtimes.docker_facts import ContainerEvent, ListedContainer
 from batchyard_agent.runtimes.docker_images import Images
@@ -50,13 +51,19 @@ from batchyard_agent.runtimes.docker_spec import (
 from batchyard_agent.runtimes.docker_task import TaskAttempt
 from batchyard_agent.runtimes.held_mounts import HeldMounts
 from batchyard_agent.runtimes.host_access import Allowed
+from batchyard_agent.runtimes.job_user import JobUser
+from batchyard_agent.runtimes.process_launch import CannotLaunchError
 from batchyard_agent.runtimes.protocol import (
     Adoption,
+    Entry,
+    EntryEnd,
+    EntryRefusedError,
     LaunchSpec,
     Observe,
     RuntimeUnavailableError,
     StopSignal,
     Vanished,
+    Wanted,
 )
 from batchyard_agent.runtimes.queue_networks import FenceError, QueueNetworks
 from batchyard_agent.runtimes.secret_files import SecretFiles
@@ -73,6 +80,11 @@ _log = structlog.get_logger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def nobody_writes(_spec: LaunchSpec) -> JobUser | None:
+    """Have no copies of logs."""
+    raise CannotLaunchError("this host runs no plain processes, as whose user it would be written")
 
 
 class DockerRuntime:
@@ -94,6 +106,8 @@ class DockerRuntime:
         mounts: Where volumes are held while they are mounted; None: they are not.
         networks: Those of queues; None: containers cannot be kept to a security level.
         secret_files: Where secrets that are files are kept; None: nowhere.
+        writer: As whom a copy of an attempt's log is written, None being this process's own
+            user; raises ``CannotLaunchError`` where it is not.
         now_ms: Wall clock.
 
     Attributes:
@@ -116,6 +130,7 @@ class DockerRuntime:
         mounts: HeldMounts | None = None,
         networks: QueueNetworks | None = None,
         secret_files: SecretFiles | None = None,
+        writer: Callable[[LaunchSpec], JobUser | None] = nobody_writes,
         now_ms: Callable[[], int] = clock.read_wall_ms,
     ) -> None:
         self._scope = scope
@@ -128,6 +143,7 @@ class DockerRuntime:
         self._mounts = mounts
         self._networks = networks
         self._secret_files = secret_files or SecretFiles(None)
+        self._writer = writer
         self._now_ms = now_ms
         self.fault = ""
         self._calls = Calls()
@@ -179,6 +195,7 @@ class DockerRuntime:
             mounts=await self._calls.once(self._hold, engine),
             networks=self._networks,
             secret_files=self._secret_files,
+            writer=self._writer,
             now_ms=self._now_ms,
             observe=observe,
         )
@@ -229,6 +246,19 @@ class DockerRuntime:
             return
         try:
             await attempt.signal(signal)
+        except EngineSilentError as error:
+            raise RuntimeUnavailableError(str(error)) from error
+
+    async def enter(self, spec: LaunchSpec, part: str, wanted: Wanted) -> Entry | EntryEnd:
+        """See ``Runtime``. It has the container's user, rights and surroundings; secrets that are variables too."""
+        try:
+            facts = await self._answered(self._engine.inspect, container_name(spec.attempt_id, part))
+        except MissingError as error:
+            raise EntryRefusedError("the container is gone") from error
+        if (facts.scope, facts.attempt_id) != (self._scope, spec.attempt_id) or not facts.is_running:
+            raise EntryRefusedError("the container does not run now")
+        try:
+            return await ContainerEntry.enter(self._engine, self._calls, facts.container_id, wanted)
         except EngineSilentError as error:
             raise RuntimeUnavailableError(str(error)) from error
 

@@ -46,6 +46,9 @@ from batchyard_agent.runtimes.docker_usage import UsageWatch
 from batchyard_agent.runtimes.engine_words import exit_code_of_start_failure, reason
 from batchyard_agent.runtimes.held_mounts import HeldMounts
 from batchyard_agent.runtimes.host_access import Allowed, Granted, NotAllowedError, grant, unprivileged
+from batchyard_agent.runtimes.job_user import JobUser
+from batchyard_agent.runtimes.process_launch import CannotLaunchError
+from batchyard_agent.runtimes.process_output import OutputCopy
 from batchyard_agent.runtimes.protocol import (
     Exited,
     LaunchSpec,
@@ -125,6 +128,7 @@ class Yard:
     mounts: HeldMounts | None
     networks: QueueNetworks | None
     secret_files: SecretFiles
+    writer: Callable[[LaunchSpec], JobUser | None]
     now_ms: Callable[[], int]
     observe: Observe
 
@@ -148,6 +152,7 @@ class ContainerAttempt:
         self._container = ""
         self._pump: Pump | None = None
         self._usage: UsageWatch | None = None
+        self._copy: OutputCopy | None = None
         self._died: ContainerDied | None = None
         self._may_have_ended = asyncio.Event()
         self._out_of_memory = asyncio.Event()
@@ -188,6 +193,8 @@ class ContainerAttempt:
         """Stop following the log; the container goes on."""
         if self._usage is not None:
             self._usage.close()
+        if self._copy is not None:
+            await self._copy.close()
         if self._pump is not None:
             await self._yard.calls.once(self._pump.stop)
 
@@ -234,11 +241,15 @@ class ContainerAttempt:
         if facts is not None and facts.pid:
             self._usage = UsageWatch(facts.pid, container)
         self._tell_started(facts, await self._digest(facts))
+        if self._spec.container.output_path:
+            self._begin_copy(self._spec.container.output_path)
         while facts is not None and facts.is_running:
             await self._wait_for_end()
             facts = await self._look()
         if facts is not None:
             await self._finish_log()
+        if self._copy is not None:
+            await self._copy.finish()
         await self._tell_end(facts)
 
     # Create and start.
@@ -397,7 +408,7 @@ class ContainerAttempt:
             raise NeverRanError(text, host_failed=True) from error
         try:
             async with yard.launch_slots:
-                await yard.calls.once(yard.engine.start, self._container)
+                await yard.calls.once(yard.engine.start, self._container, self._spec.container.stdin)
         except EngineSilentError as error:
             if not await self._has_started():
                 is_timeout = isinstance(error, EngineTimeoutError)
@@ -470,6 +481,15 @@ class ContainerAttempt:
             if self._pump is None or self._pump.is_broken:
                 self._pump = Pump(self._yard.engine, self._container, self._spec.log_path, self._spec.log_bytes_max)
             wait_s = MEND_LOG_EVERY_S
+
+    def _begin_copy(self, path: str) -> None:
+        """Copy the log as whoever the job's plain processes would be, which is nowhere that these could not write."""
+        try:
+            user = self._yard.writer(self._spec)
+        except CannotLaunchError as error:
+            _log.warning("no copy of a log", attempt=self._spec.attempt_id, path=path, error=str(error))
+            return
+        self._copy = OutputCopy(path, ("/", "/"), self._spec.log_path, user)
 
     async def _finish_log(self) -> None:
         """Bring what is missing into the log. A log that cannot be written does not hold up the end."""

@@ -60,4 +60,7 @@ class Calls:
         self._pool.shutdown(wait=False, cancel_futures=True)
         pending = [asyncio.wrap_future(future) for future in list(self._pending)]
         if pending:
-            await asyncio.wait(pending, timeout=CLOSE_TIMEOUT_S)
+            done, _ = await asyncio.wait(pending, timeout=CLOSE_TIMEOUT_S)
+            for each in done:
+                if not each.cancelled():
+                    each.exception()  # taken, as nobody asks any more

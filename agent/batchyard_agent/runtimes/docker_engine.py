@@ -15,6 +15,8 @@ below, so that callers tell "the engine said no" from "the engine did not answer
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import socket
 import struct
 from collections.abc import Callable, Container, Iterator
@@ -43,6 +45,7 @@ from batchyard_agent.runtimes.docker_facts import (
     time_ms,
 )
 from batchyard_agent.runtimes.docker_spec import HOST_LABEL
+from batchyard_agent.runtimes.protocol import Wanted, Window
 
 OPEN_TIMEOUT_S = 3
 PING_TIMEOUT_S = 5
@@ -188,10 +191,73 @@ class Engine:
             shares_mounts=_shares_mounts(socket_path(address)),
         )
         self._calls = docker.APIClient(**where, version=probe.api_version, timeout=CALL_TIMEOUT_S, num_pools=_POOLS)
+        self._socket_path = socket_path(address)
         self._digests: dict[str, str] = {}
         self._launches = docker.APIClient(
             **where, version=probe.api_version, timeout=LAUNCH_TIMEOUT_S, num_pools=_POOLS
         )
+
+    def enter(self, container: str, wanted: Wanted) -> tuple[str, socket.socket, bytes]:
+        """
+        Run a command in a container that runs, as the user and with the rights that it has itself.
+
+        Returns:
+            The engine's id of it, a socket that leads to it, and what came from there already.
+
+        Raises:
+            ConflictError: the container does not run.
+            EngineError: the engine is not reached by a unix socket.
+        """
+        with _translated():
+            made = self._calls.exec_create(
+                container,
+                list(wanted.command),
+                stdin=wanted.stdin,
+                tty=wanted.terminal,
+                environment={"TERM": wanted.terminal_type} if wanted.terminal else None,
+            )
+            entry = str(made["Id"])
+        with _translated():
+            connection, begun = self._hijack(f"exec/{entry}/start", {"Detach": False, "Tty": wanted.terminal})
+        return entry, connection, begun
+
+    def _hijack(self, path: str, body: dict[str, Any]) -> tuple[socket.socket, bytes]:
+        """
+        Make a call whose connection is a stream both ways from then on.
+
+        Not through the SDK, which loses what comes together with the answer's head.
+        """
+        if not self._socket_path:
+            raise EngineError("commands in containers take an engine that is reached by a unix socket")
+        data = json.dumps(body).encode()
+        head = (
+            f"POST /v{self._calls.api_version}/{path} HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(data)}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        )
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(LAUNCH_TIMEOUT_S)
+            connection.connect(self._socket_path)
+            connection.sendall(head.encode() + data)
+            status, begun = _read_head(connection)
+        except BaseException:
+            connection.close()
+            raise
+        if status in (101, 200):
+            return connection, begun
+        connection.close()
+        raise _refusal(status, begun.decode(errors="replace").strip())
+
+    def resize_entry(self, entry: str, window: Window) -> None:
+        """Let a command's terminal have another size."""
+        with _translated():
+            self._calls.exec_resize(entry, height=window.rows, width=window.columns)
+
+    def entry_end(self, entry: str) -> tuple[int, bool] | None:
+        """Return the exit code of a command that has ended, and whether it ever ran; None: it has not ended."""
+        with _read():
+            found = self._calls.exec_inspect(entry)
+        return None if found["ExitCode"] is None else (int(found["ExitCode"]), bool(found["Pid"]))
 
     def ping(self) -> None:
         """
@@ -216,10 +282,33 @@ class Engine:
             answer = self._launches.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
         return str(answer["Id"])
 
-    def start(self, container: str) -> None:
-        """Start a container; nothing happens if it runs."""
-        with _translated():
+    def start(self, container: str, stdin: bytes = b"") -> None:
+        """Start a container, which then reads *stdin*; nothing happens if it runs."""
+        with self.fed(container, stdin) if stdin else contextlib.nullcontext(), _translated():
             self._launches.start(container)
+
+    @contextlib.contextmanager
+    def fed(self, container: str, data: bytes) -> Iterator[None]:
+        """
+        Have a container that was created read *data* and no more, once it is started within.
+
+        All of it is with the engine before the start, so that this process need not outlive that.
+
+        Raises:
+            EngineError, EngineSilentError: it cannot be given that.
+        """
+        # Not through the SDK, which lets nobody end what it sends and keep what it began.
+        if not self._socket_path:
+            raise EngineError("what a container reads can be given to an engine at a Unix socket alone")
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+            with _translated():
+                connection.settimeout(CALL_TIMEOUT_S)
+                connection.connect(self._socket_path)
+                path = f"/v{self._calls.api_version}/containers/{container}/attach?stdin=1&stream=1"
+                _upgrade(connection, path)
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+            yield
 
     def inspect(self, container: str) -> ContainerFacts:
         """Look at a container, by id or name."""
@@ -357,6 +446,38 @@ class Engine:
                 with contextlib.closing(response):
                     raise _refusal(response.status_code, response.text)
         return response
+
+
+def _upgrade(connection: socket.socket, path: str) -> None:
+    """
+    Make a connection one with a container (Docker Engine API: "Attach to a container").
+
+    Raises:
+        EngineError: the engine refused.
+        OSError: it went away.
+    """
+    asking = http.client.HTTPConnection("docker")
+    asking.sock = connection
+    try:
+        asking.request("POST", path, headers={"Connection": "Upgrade", "Upgrade": "tcp"})
+        answer = asking.getresponse()
+    except http.client.HTTPException as error:
+        raise OSError(f"the engine does not answer as one: {error!r}") from error
+    with contextlib.closing(answer):
+        if answer.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            raise _refusal(answer.status, answer.read().decode(errors="replace").strip())
+
+
+def _read_head(connection: socket.socket) -> tuple[int, bytes]:
+    """Return the status of an answer of HTTP, and what came behind its head."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        more = connection.recv(_READ_BYTES)
+        if not more:
+            raise ConnectionResetError("the engine hung up")
+        answer += more
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    return int(head.split(None, 2)[1]), rest
 
 
 def _refusal(status: int, message: str) -> EngineError:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchyard.tasks import Container, Tmpfs
-from batchyard_agent.runtimes.protocol import LaunchSpec, Mount
+from batchyard_agent.keeper.guard import FENCE_LABEL
+from batchyard_agent.runtimes.protocol import HOLDER, LaunchSpec, Mount
 from batchyard_agent.runtimes.secret_files import CONTAINER_FOLDER, FOLDER_VARIABLE
 
 HOST_LABEL = "batchyard.host"
@@ -135,14 +136,18 @@ def container_body(
             ATTEMPT_LABEL: spec.attempt_id,
             JOB_LABEL: spec.job_id,
             **({PART_LABEL: spec.part} if spec.part else {}),
+            **({FENCE_LABEL: str(spec.fence_ms)} if spec.fence_ms is not None else {}),
         },
         "User": container.user,
         "WorkingDir": container.working_directory,
         "Tty": False,
-        "OpenStdin": False,
+        # Once: what it reads ends where what it was given does.
+        **dict.fromkeys(("OpenStdin", "StdinOnce", "AttachStdin"), bool(container.stdin)),
         "HostConfig": _host_config(spec, cpu_count, network) | _isolation(spec, isolation),
     }
-    if container.command:
+    if container.terminal_grace_s:
+        body["Entrypoint"] = list(HOLDER)  # and so not the image's, nor its arguments
+    elif container.command:
         body["Cmd"] = list(container.command)
     if spec.node_address and network == HOST and not spec.holder:
         # On the host's network its name would be the host's, which many systems know as one of the loopback.

@@ -16,6 +16,9 @@ from collections.abc import Callable
 
 from batchyard_agent.runtimes.protocol import (
     Adoption,
+    Entry,
+    EntryEnd,
+    EntryRefusedError,
     Exited,
     LaunchSpec,
     Observation,
@@ -24,6 +27,7 @@ from batchyard_agent.runtimes.protocol import (
     StartFailed,
     StopSignal,
     Vanished,
+    Wanted,
 )
 
 
@@ -75,6 +79,10 @@ class FakeRuntime:
         if handle := self._running.get(attempt_id):
             handle.cancel()
             self._running[attempt_id] = self._loop.call_soon(self._end, attempt_id, 128 + signal)
+
+    async def enter(self, spec: LaunchSpec, part: str, wanted: Wanted) -> Entry | EntryEnd:
+        """See ``Runtime``. There is nothing to enter."""
+        raise EntryRefusedError(f"the fake runtime runs nothing, so {wanted.command[0]!r} neither")
 
     async def remove(self, attempt_id: str) -> None:
         """See ``Runtime``."""

@@ -15,6 +15,8 @@ import os
 import stat
 from pathlib import Path
 
+from batchyard.state_folder import make_private_folder
+
 _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 4096, 16384, 1 << 18, 2
 """Linux: include/uapi/linux/mount.h, include/linux/fs.h."""
 
@@ -40,7 +42,7 @@ class HeldMounts:
         Raises:
             OSError: this user, or this machine, cannot mount.
         """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         for left in self._folder.iterdir():
             self.release(left)
         self._try()

@@ -37,6 +37,7 @@ from batchyard_agent.runtimes import cgroup, log_limit, process_table, scratch
 from batchyard_agent.runtimes.disk_watch import DiskWatch
 from batchyard_agent.runtimes.job_user import JobUser, Owners
 from batchyard_agent.runtimes.plain_names import attempt_id_of, part_name, plain_name, whole_name
+from batchyard_agent.runtimes.process_entry import ProcessEntry
 from batchyard_agent.runtimes.process_launch import (
     CannotLaunchError,
     Launcher,
@@ -50,6 +51,9 @@ from batchyard_agent.runtimes.process_output import OutputCopy
 from batchyard_agent.runtimes.process_task import Tasks
 from batchyard_agent.runtimes.protocol import (
     Adoption,
+    Entry,
+    EntryEnd,
+    EntryRefusedError,
     LaunchSpec,
     Observation,
     Observe,
@@ -57,6 +61,7 @@ from batchyard_agent.runtimes.protocol import (
     Started,
     StopSignal,
     Vanished,
+    Wanted,
 )
 from batchyard_agent.runtimes.secret_files import SecretFiles, SecretFilesError
 
@@ -127,6 +132,10 @@ class ProcessRuntime:
     def enforcement(self) -> str:
         """``cgroup-v1``, ``cgroup-v2`` or ``rlimit``; right after ``open``."""
         return self._cgroups.enforcement if self._cgroups else "rlimit"
+
+    def writer(self, owner: str) -> JobUser | None:
+        """Return whom a job's processes run as, as `Launcher.user_of`."""
+        return self._launcher.user_of(owner)
 
     @property
     def user(self) -> str:
@@ -268,8 +277,7 @@ class ProcessRuntime:
         """Leave nothing of an attempt that never ran."""
         with suppress(OSError):
             (self._scratch / name).rmdir()
-        del self._link.kept[name]
-        self._link.send(b"forget", name.encode())
+        self._link.forget(name)
 
     def on_refused(self, name: str, why: str) -> None:
         """See ``keeper_link.Listener``."""
@@ -330,6 +338,29 @@ class ProcessRuntime:
     def _has_run(self, name: str, log_path: Path) -> bool:
         return name in self._former or self._pids_in_cgroup(name) or log_limit.was_written(log_path)
 
+    async def enter(self, spec: LaunchSpec, part: str, wanted: Wanted) -> Entry | EntryEnd:
+        """See ``Runtime``. It gets what the attempt got: user, limits, folder, surroundings and secrets."""
+        name = plain_name(spec.attempt_id)
+        for number, each in enumerate(spec.parts):
+            if each.part == part:
+                spec, name = each, part_name(name, number)
+        live = self._live.get(name)
+        if live is None or not live.pid or live.has_ended:
+            raise EntryRefusedError("the attempt does not run there now")
+        variables = {"TERM": wanted.terminal_type} if wanted.terminal else {}
+        there = replace(
+            spec,
+            container=replace(spec.container, command=wanted.command, stdin=b"", terminal_grace_s=0),
+            environment={**spec.environment, **variables},
+            secrets_folder=self._secret_files.find(spec),
+        )
+        try:
+            refuse_below_level(spec, is_kept_apart=self.is_isolated)
+            order = self._launcher.order(there, name)
+        except CannotLaunchError as error:
+            raise EntryRefusedError(str(error)) from error
+        return await ProcessEntry.enter(self._link, order, wanted)
+
     async def signal(self, attempt_id: str, signal: StopSignal) -> None:
         """
         See ``Runtime``.
@@ -354,9 +385,7 @@ class ProcessRuntime:
         name = plain_name(attempt_id)
         assert not self._is_followed(name), f"{attempt_id} has not ended"
         await self._broom.remove(self._scratch / name)
-        for each in self._kept_of(name):
-            del self._link.kept[each]
-            self._link.send(b"forget", each.encode())
+        self._link.forget(*(self._kept_of(name) or [name]))  # of a keeper that is just coming up nothing is known yet
 
     def _is_followed(self, name: str) -> bool:
         return name in self._live or name in self._tasks

@@ -24,7 +24,7 @@ from batchyard_agent.runtimes import cgroup
 from batchyard_agent.runtimes.cgroup import CgroupParent, Plan
 from batchyard_agent.runtimes.job_user import JobUser, NoAccountError, Owners
 from batchyard_agent.runtimes.plain_names import whole_name
-from batchyard_agent.runtimes.protocol import LaunchSpec, StartFailed
+from batchyard_agent.runtimes.protocol import HOLDER, LaunchSpec, StartFailed
 from batchyard_agent.runtimes.secret_files import FOLDER_VARIABLE
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -140,12 +140,13 @@ class Launcher:
             pack([encode(each) for write in plan.writes for each in (write.path, write.value, write.may_be_missing)]),
             pack([encode(each) for each in plan.joins]),
             pack([str(each).encode() for limit in self._rlimits(spec) for each in limit]),
-            pack([encode(each) for each in spec.container.command]),
+            pack([encode(each) for each in (HOLDER if spec.container.terminal_grace_s else spec.container.command)]),
             pack([encode(f"{key}={value}") for key, value in environment.items()]),
             pack([encode(each) for each in self._closed(spec.gpu_uuids)]),
             encode(scratch),
             encode(wanted if is_optional else ""),
             spec.container.stdin,
+            b"" if spec.fence_ms is None else b"%d" % spec.fence_ms,
         )
 
     def user_of(self, owner: str) -> JobUser | None:

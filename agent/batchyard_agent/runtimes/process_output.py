@@ -75,6 +75,7 @@ class OutputCopy:
         try:
             writer = await self._open()
         except OSError as error:
+            await self._has_ended.wait()
             self._complain(str(error))
             return
         assert writer.stdin is not None
@@ -85,6 +86,7 @@ class OutputCopy:
             writer.stdin.close()
             said = await writer.stderr.read()  # a shell writes one line piece by piece
             if await writer.wait():
+                await self._has_ended.wait()  # a container's log is filled by the engine meanwhile
                 self._complain(said.decode(errors="replace").strip())
         finally:
             if writer.returncode is None:

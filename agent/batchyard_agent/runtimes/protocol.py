@@ -10,7 +10,7 @@ from one event loop; blocking work goes to threads inside the runtime.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,9 @@ from typing import Protocol
 from batchyard.resources import NO_USAGE, Usage
 from batchyard.security import SecurityLevel
 from batchyard.tasks import Container, ContainerEnd, SecretDelivery, Task
+
+HOLDER = ("sleep", "2147483647")
+"""What keeps the place of a job with a terminal, whose own command is let in (``enter``)."""
 
 
 class StopSignal(enum.IntEnum):
@@ -92,6 +95,7 @@ class LaunchSpec:
         security_level: That of its queue.
         job_queue: Its queue, of whose network its containers are where the level is not PRIVILEGED.
         owner: The user whose job it is, as the controller says; empty: the administrator's.
+        fence_ms: Its own fence, for who guards it; 0: never; None: that of its host.
     """
 
     attempt_id: str
@@ -119,6 +123,7 @@ class LaunchSpec:
     security_level: SecurityLevel = SecurityLevel.PRIVILEGED
     job_queue: str = ""
     owner: str = ""
+    fence_ms: int | None = None
 
     def with_secrets(self, secrets: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
         """Return it with secrets for its containers, by their names; its own have none."""
@@ -131,6 +136,11 @@ class LaunchSpec:
             secret_files={name: value for name, value in own.items() if name in files},
             parts=parts,
         )
+
+    def with_variables(self, part: str, secrets: Mapping[str, str]) -> LaunchSpec:
+        """Return it with secrets for one of its containers that are variables."""
+        parts = tuple(each.with_variables("", secrets) if each.part == part else each for each in self.parts)
+        return replace(self, parts=parts) if parts else replace(self, secrets=secrets)
 
     def with_environment(self, more: Mapping[str, Mapping[str, str]]) -> LaunchSpec:
         """Return it with more variables for its containers, by their names; its own have none."""
@@ -247,6 +257,73 @@ Observe = Callable[[Observation], None]
 """Takes observations on the event loop's thread, in the order they happened."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryEnd:
+    """
+    How a command in an attempt has ended.
+
+    Attributes:
+        exit_code: As a shell gives it; None: nobody knows.
+        error: Why it could not be started, with 126 or 127, or why its code is not known.
+    """
+
+    exit_code: int | None = None
+    error: str = ""
+
+
+Take = Callable[[bytes, bool], Awaitable[None]]
+"""Takes a piece of output, and whether it is of stderr, when there is room for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A terminal's size; 0: as the system has it."""
+
+    rows: int = 0
+    columns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """
+    What is to be run.
+
+    Attributes:
+        stdin: It reads what is sent; without, nothing.
+        terminal: It has one of its own, and one output.
+        terminal_type: Its TERM.
+    """
+
+    command: tuple[str, ...]
+    stdin: bool = False
+    terminal: bool = False
+    window: Window = Window()
+    terminal_type: str = "xterm"
+
+
+class EntryRefusedError(Exception):
+    """Nothing can be run there; the text says why."""
+
+
+class Entry(Protocol):
+    """A command that runs."""
+
+    async def pour(self, take: Take) -> EntryEnd:
+        """Hand on all output, and return how it has ended."""
+
+    async def write(self, data: bytes) -> None:
+        """Have it read this; it waits until there is room. Of no effect once it reads no more."""
+
+    async def end_input(self) -> None:
+        """Let it find the end of what it reads."""
+
+    async def resize(self, window: Window) -> None:
+        """Let its terminal have another size."""
+
+    async def close(self) -> None:
+        """Let go of it; it is hung up on where that can be done. Idempotent."""
+
+
 class Adoption(enum.Enum):
     """What ``adopt`` found."""
 
@@ -293,6 +370,18 @@ class Runtime(Protocol):
 
     async def signal(self, attempt_id: str, signal: StopSignal) -> None:
         """Signal the attempt's processes; no error if it has ended."""
+
+    async def enter(self, spec: LaunchSpec, part: str, wanted: Wanted) -> Entry | EntryEnd:
+        """
+        Run a command in an attempt that runs, of several containers in the one that is named.
+
+        Returns:
+            It, or how it ended, if it could not be started there: with 126 or 127.
+
+        Raises:
+            EntryRefusedError: nothing can be run there.
+            RuntimeUnavailableError: the engine does not answer.
+        """
 
     async def remove(self, attempt_id: str) -> None:
         """Let go of an ended attempt: container, files, cgroup; not its log. Idempotent."""

@@ -110,6 +110,13 @@ class SecretFiles:
         except OSError as error:
             raise SecretFilesError(f"secrets cannot be files: {error.strerror}") from error
 
+    def find(self, spec: LaunchSpec) -> str:
+        """Return the folder of the files that an attempt, or one of its containers, was given; empty: it has none."""
+        if self._folder is None or plain_name(spec.attempt_id) not in self._held:
+            return ""
+        place = _own_folder(self._folder, plain_name(spec.attempt_id)) / (plain_name(spec.part) or _ONLY)
+        return str(place) if place.exists() else ""
+
     def keep_only(self, living: Collection[str]) -> None:
         """Remove the files of all attempts but these."""
         if not self._held or self._folder is None:

@@ -24,9 +24,11 @@ COMMANDS = {
     "controller": ("up", "Start a controller."),
     "agent": ("up", "Start an agent."),
     "gateway": ("up", "Start a gateway: the AWS Batch API over HTTP."),
+    "relay": ("up", "Start a relay: it passes events on to the yard's sinks."),
     "env": ("gateway_access", "Write what tells this yard, and its key, to a shell."),
     "console": ("gateway_access", "Write a link that signs you in to the console, a yard in a browser."),
     "submit": ("submit", "Submit a job."),
+    "run": ("submit", "Run a job at this terminal."),
     "submit-jobs": ("submit_jobs", "Submit many jobs."),
     "jobs": ("jobs", "List jobs, newest first."),
     "search": ("search", "Find jobs, queues, environments, definitions and hosts."),
@@ -34,6 +36,9 @@ COMMANDS = {
     "describe": ("jobs", "Show all about jobs."),
     "wait": ("jobs", "Wait until jobs have ended; exit with their exit code."),
     "logs": ("logs", "Write the log of a job."),
+    "events": ("events", "Show what became of jobs and hosts, and why."),
+    "exec": ("entry", "Run a command in a job that runs."),
+    "attach": ("entry", "Go to a job's terminal, or follow what it writes from now on."),
     "explain": ("jobs", "Say why a job is where it is."),
     "cancel": ("stops", "Cancel jobs that have not started."),
     "retry": ("retry", "Submit jobs, or the failed children of arrays, again."),
@@ -46,6 +51,7 @@ COMMANDS = {
     "cordon": ("hosts", "Give a host no new work."),
     "uncordon": ("hosts", "Give a host work again."),
     "host": ("hosts", "Remove a host that is gone."),
+    "restored": ("restored", "Show what came of a restore of the store."),
     "compute-environment": ("compute_environment", "Compute environments: which hosts a queue may use."),
     "queue": ("queue", "Job queues: where jobs wait."),
     "scheduling-policy": ("scheduling_policy", "Scheduling policies: how the shares of a queue take turns."),
@@ -56,11 +62,13 @@ COMMANDS = {
     "import": ("apply", "Take over an AWS account's definitions, queues and environments."),
     "tag": ("tag", "Tags of what is there already."),
     "secret": ("secret", "Secrets: what jobs get as variables and nobody can read back."),
+    "context": ("context", "Contexts: several yards by name."),
     "login": ("login", "Log in with the yard's OpenID provider."),
     "whoami": ("role", "Say who you are to the controller."),
     "role": ("role", "Roles: what users may do."),
     "token": ("token", "Tokens: by which users are known to the controller."),
     "access-key": ("access_key", "Access keys: by which users call the AWS Batch gateway."),
+    "sink": ("sink", "Sinks: to whom events are passed on."),
     "audit": ("audit", "The audit log: who changed what."),
     "join-token": ("join_token", "Join tokens: with what hosts join the yard."),
     "completion": ("completion", "Write a shell's completion script."),
@@ -86,7 +94,8 @@ as numbers, enums as tables show them. Commands that list or describe by name gi
 
 \b
 Settings: flags, then BATCHYARD_* (ADDRESS, CREDENTIALS, OUTPUT, QUEUE, TIMEOUT_S,
-RETRY_S, CONFIG), then ~/.config/batchyard/config.toml or /etc/batchyard/config.toml.
+RETRY_S, CONFIG, CONTEXT), then the context in use, then ~/.config/batchyard/config.toml
+or /etc/batchyard/config.toml.
 """
 
 
@@ -199,7 +208,6 @@ def _settle(session: options.Session) -> click.UsageError | None:
     except errors.InvalidArgumentError as err:
         return click.UsageError(str(err))
     session.output = os.environ.get("BATCHYARD_OUTPUT") or str(values.get("output", session.output))
-    session.queue = os.environ.get("BATCHYARD_QUEUE") or str(values.get("queue", session.queue))
     if session.output not in output.FORMATS:
         return click.UsageError(f"output must be one of {', '.join(output.FORMATS)}, not {session.output!r}")
     return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchyard.v1.compute_environment_pb2 import ComputeEnvironment
-    from batchyard.v1.host_pb2 import Host
+    from batchyard.v1.host_pb2 import Host, StoreRoom, SummarizeHostsResponse
     from batchyard.v1.job_queue_pb2 import JobQueue
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
@@ -45,15 +45,39 @@ class Yard:
     hosts: Sequence[Host]
     queues: Sequence[JobQueue]
     environments: Sequence[ComputeEnvironment]
+    summary: SummarizeHostsResponse
+
+
+BRAKE_ADVICE = "they are waited for beyond their fences; if they are gone: batchyard host release-brake"
+
+
+def brake_text(summary: SummarizeHostsResponse) -> str:
+    """Say that many hosts fell silent at once; nothing where they have not."""
+    brake = summary.brake
+    return f"{brake.silent} of {brake.hosts} hosts fell silent at once" if summary.HasField("brake") else ""
 
 
 def findings(yard: Yard) -> Iterator[Finding]:
     """Yield what is well and what is not, from what all need to what some want."""
+    yield from _store(yard.summary.store)
     yield from _places(yard)
     yield from _hosts(yard)
+    if text := brake_text(yard.summary):
+        yield Finding(grade=WARNING, about="hosts", text=text, advice=BRAKE_ADVICE)
     yield from _docker(yard)
     for host in yard.hosts:
         yield from _of_host(host, yard.version)
+
+
+def _store(store: StoreRoom) -> Iterator[Finding]:
+    if not store.quota_bytes:  # not measured yet
+        return
+    text = f"{store.used_bytes >> 20} of at most {store.quota_bytes >> 20} MiB"
+    if store.fault:
+        grade = FAULT if store.is_tight else WARNING
+        yield Finding(grade=grade, about="store", text=store.fault, advice="docs/operations.md, When the store fills")
+    else:
+        yield Finding(grade=OK, about="store", text=text)
 
 
 def _places(yard: Yard) -> Iterator[Finding]:

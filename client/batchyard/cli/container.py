@@ -169,13 +169,11 @@ def _surroundings(function: F) -> F:
             help="Where it starts; of a plain process one that its host has, . is this one. Default: the image's; a "
             "process of `submit` starts in this one where its host has it, else in an empty one for each try.",
         ),
-        click.option(
-            "--stdin", type=click.File("rb"), help="What a plain process reads, at most 64 KiB; - is stdin here."
-        ),
+        click.option("--stdin", type=click.File("rb"), help="What it reads, at most 64 KiB; - is stdin here."),
         click.option(
             "--log-file",
             metavar="PATTERN",
-            help="File on the host for a copy of a plain process's log; %j is the job's id, %a the child's number, %t the "
+            help="File on the host for a copy of its log; %j is the job's id, %a the child's number, %t the "
             "try, %n the node, %x the job's name, %N the host, %% a %.",
         ),
         click.option("--user", metavar="NAME|UID[:GID]", help="Whom it runs as. Default: the image's."),
@@ -268,7 +266,9 @@ def _fill_surroundings(wanted: ContainerProperties, flags: Mapping[str, Any]) ->
     if flags["stdin"] is not None:
         wanted.stdin = flags["stdin"].read(STDIN_BYTES_READ)
     if flags["log_file"] is not None:
-        wanted.output_path = arguments.text("log_file", flags["log_file"])
+        path = arguments.text("log_file", flags["log_file"])
+        # A container's folder is none of its host's.
+        wanted.output_path = os.path.abspath(path) if wanted.image and path else path  # noqa: PTH100
     if flags["privileged"]:
         wanted.privileged = True
     if flags["read_only"]:

@@ -31,7 +31,7 @@ LOOK_S = 2
 @options.session
 def doctor(session: options.Session) -> int:
     """
-    Look at what a yard needs so that jobs run: controller, queues, hosts, Docker, versions, clocks, disks.
+    Look at what a yard needs so that jobs run: controller, its store, queues, hosts, Docker, versions, clocks, disks.
 
     Exits with 1 if anything keeps all jobs from running, with 4 if the controller cannot
     be reached.
@@ -45,6 +45,7 @@ def doctor(session: options.Session) -> int:
                 environments=list(client.list_compute_environments(page_size=1000)),
                 queues=list(client.list_job_queues(page_size=1000)),
                 hosts=list(client.list_hosts(page_size=1000)),
+                summary=client.summarize_hosts(),
             )
             reached = checkup.Finding(grade=checkup.OK, about="controller", text=f"answers at {client.address}")
     except UnavailableError as err:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchyard.cli import names, options, spans
+from batchyard.cli import checkup, names, options, spans
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms, now_s
 
@@ -34,11 +34,15 @@ def hosts(session: options.Session, host: str | None) -> None:
     with session.client() as client:
         if host is None:
             _show_hosts(session.output, list(client.list_hosts(page_size=1000)), now_ms())
+            if text := checkup.brake_text(client.summarize_hosts()):
+                out.note(f"{text}; {checkup.BRAKE_ADVICE}")
             return
         answer = client.describe_host(host)
     match session.output:
         case "json":
             out.write_json(out.to_plain(answer))
+        case "csv":
+            out.write_csv([answer.host])
         case "name":
             out.show_names([answer.host.facts.name])
         case _:
@@ -177,6 +181,21 @@ def remove(session: options.Session, host: str, force: bool) -> None:
     with session.client() as client:
         client.remove_host(host, force=force)
     out.note(f"{host} is forgotten")
+
+
+@host.command("release-brake")
+@options.shared
+@options.session
+def release_brake(session: options.Session) -> None:
+    """
+    Say that the hosts that fell silent together are gone, or cut off for good.
+
+    When many hosts fall silent within a minute none of them is given up, whatever its fence. After this their
+    fences count: what they ran is lost, and tried elsewhere.
+    """
+    with session.client() as client:
+        number = client.release_brake()
+    out.note(f"{number} silent hosts are given up by their fences")
 
 
 def _clock(host: Host) -> str:

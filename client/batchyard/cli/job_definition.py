@@ -216,6 +216,7 @@ def _fields(row: JobDefinition) -> Sequence[tuple[str, str]]:
         ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(row.parameters.items()))),
         ("Attempts", retries_line(row.retry_strategy)),
         ("Timeout", spans.whole(row.timeout_s) if row.timeout_s else ""),
+        ("Fence", spans.fence(row.fence_s)),
         ("Tags", " ".join(f"{k}={v}" for k, v in sorted(row.tags.items()))),
         ("Created", spans.moment(row.created_at_ms, now_ms())),
     ]

@@ -53,7 +53,11 @@ _FLAGS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "owner": (("--user",), {"default": "", "help": "Only jobs of this user."}),
     "since_s": (
         ("--since",),
-        {"type": options.positive_span, "metavar": "TIME", "help": "Only jobs submitted so lately: 90s, 15m, 2h, 1d."},
+        {
+            "type": options.positive_span,
+            "metavar": "TIME",
+            "help": "Only jobs submitted so lately: 90s, 15m, 1h30m, 1d.",
+        },
     ),
 }
 """By the names of parameters: flags and settings."""

@@ -62,6 +62,7 @@ def show_job(job: Job, now: int) -> None:
             ("Parameters", " ".join(f"{k}={v}" for k, v in sorted(job.parameters.items()))),
             ("Attempts", retries_line(job.retry_strategy)),
             ("Timeout", spans.whole(job.timeout_s) if job.timeout_s else ""),
+            ("Fence", spans.fence(job.fence_s)),
             ("Tags", " ".join(f"{k}={v}" for k, v in sorted(job.tags.items()))),
             ("User", job.owner),
             ("Submitted by", job.submitted_by),

@@ -104,7 +104,7 @@ def describe(session: options.Session, job_ids: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True, shell_complete=names.jobs)
 @click.option(
-    "--timeout", "timeout_s", type=options.positive_span, metavar="TIME", help="Give up after it: 90s, 15m, 2h, 1d."
+    "--timeout", "timeout_s", type=options.positive_span, metavar="TIME", help="Give up after it: 90s, 15m, 1h30m, 1d."
 )
 @options.shared
 @options.session

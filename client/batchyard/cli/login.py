@@ -32,8 +32,8 @@ def login(session: options.Session, like: Path | None) -> None:
     Open the address that is written, on any machine, and enter the code. The login is prolonged by
     itself for as long as the provider lets it be.
     """
-    known = known_yard(like)
-    kept = like or settings.client_settings().credentials
+    known = known_yard(session, like)
+    kept = like or session.credentials
     with Client(known.address, credentials=kept) as client:
         provider = client.get_login()
     if not provider.issuer:

@@ -193,6 +193,11 @@ def _write_all(client: Client, job_id: str, parts: Sequence[str], *, label: str,
                 write(part)
 
 
+def follow_from_now(client: Client, job_id: str) -> None:
+    """Write what a job writes from now on, to the attempt's end."""
+    _write(client.read_logs(job_id, tail_lines=0, follow=True))
+
+
 def _write(chunks: Iterable[bytes]) -> None:
     """Write a log as it is; to a terminal without what that would obey."""
     if sys.stdout.isatty():

@@ -36,7 +36,7 @@ def _offering(find: Callable[[Client, str], Iterable[CompletionItem]]) -> Comple
 
         session = ctx.find_object(options.Session) or options.Session()
         # All errors: what is wrong is told when the command is carried out.
-        with suppress(Exception), Client(session.address, timeout_s=PATIENCE_S) as client:
+        with suppress(Exception), Client(session.address, context=session.context, timeout_s=PATIENCE_S) as client:
             return [item for item in find(client, incomplete) if str(item.value).startswith(incomplete)]
         return []
 

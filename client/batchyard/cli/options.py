@@ -10,13 +10,15 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import update_wrapper
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from batchyard import resources
+from batchyard import resources, settings
 from batchyard.cli import output as out
 from batchyard.cli import spans
+from batchyard.contexts import NONE
 
 if TYPE_CHECKING:
     from batchyard.errors import WorldError
@@ -28,6 +30,10 @@ R = TypeVar("R")
 V = TypeVar("V")
 
 
+_LISTS = ("jobs", "hosts", "usage", "list")
+"""Commands, and those of groups, that can write comma-separated values."""
+
+
 @dataclass(slots=True)
 class Session:
     """
@@ -35,18 +41,20 @@ class Session:
 
     Attributes:
         address: Where the controller is; None leaves it to settings.
-        output: One of ``output.FORMATS``.
-        queue: Where jobs are submitted.
+        context: The context that says so; None leaves it to settings.
+        output: One of ``output.FORMATS``, or ``output.CSV``.
         debug: Whether errors show where they come from.
         has_told_retry: Whether the person knows that the controller is away.
+        has_told_stale: Whether they know that its store is.
         fault: What is wrong with settings; help and completion do not need them.
     """
 
     address: str | None = None
+    context: str | None = None
     output: str = "table"
-    queue: str = "default"
     debug: bool = False
     has_told_retry: bool = False
+    has_told_stale: bool = False
     fault: click.UsageError | None = None
 
     def check(self) -> None:
@@ -61,14 +69,38 @@ class Session:
         from batchyard.sync import Client
 
         try:
-            return Client(self.address, on_retry=self._tell_retry)
+            return Client(self.address, context=self.context, on_retry=self._tell_retry, on_stale=self._tell_stale)
         except InvalidArgumentError as err:
             raise click.UsageError(str(err)) from err
+
+    @property
+    def queue(self) -> str:
+        """
+        Where jobs are submitted, if no flag says.
+
+        Raises:
+            InvalidArgumentError: a setting or a context is none.
+        """
+        return str(settings.client_values(os.environ, context=self.context).get("queue") or "default")  # noqa: TID251
+
+    @property
+    def credentials(self) -> Path | None:
+        """The file of credentials that settings name or that is there; None: there is none; raises as `queue`."""
+        return settings.client_settings(context=self.context).credentials
 
     def _tell_retry(self, error: WorldError) -> None:
         if not self.has_told_retry:
             self.has_told_retry = True
             out.note(f"{error}; trying again")
+
+    def _tell_stale(self, since_ms: int) -> None:
+        if not self.has_told_stale:
+            self.has_told_stale = True
+            from batchyard.cli import spans
+            from batchyard.cli.clock import now_ms
+
+            when = spans.moment(since_ms, now_ms())
+            out.note(f"the store is away: what follows was so at {when}, and may have changed; nothing can be changed")
 
 
 def quiet_grpc() -> None:
@@ -79,6 +111,11 @@ def quiet_grpc() -> None:
 def _set(ctx: click.Context, param: click.Parameter, value: object) -> None:
     if value is not None and value is not False:
         setattr(ctx.ensure_object(Session), str(param.name), value)
+
+
+def contexts(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Offer the names of contexts, which are files of this user's."""
+    return [name for name in [*settings.contexts().names(), NONE] if name.startswith(incomplete)]
 
 
 def shared(function: F) -> F:
@@ -93,12 +130,20 @@ def shared(function: F) -> F:
             help="The controller, or several with commas (BATCHYARD_ADDRESS). Default: the socket of this user's `batchyard up`.",
         ),
         click.option(
-            "-o",
-            "--output",
-            type=click.Choice(out.FORMATS),
+            "--context",
+            metavar="NAME",
             expose_value=False,
             callback=_set,
-            help="What to write to stdout. Default table.",
+            shell_complete=contexts,
+            help="The yard that is called so (BATCHYARD_CONTEXT); see `batchyard context`.",
+        ),
+        click.option(
+            "-o",
+            "--output",
+            type=click.Choice([*out.FORMATS, out.CSV]),
+            expose_value=False,
+            callback=_set,
+            help="What to write to stdout; csv of lists. Default table.",
         ),
     ):
         function = option(function)
@@ -164,6 +209,12 @@ def whole_span(value: str) -> int:
     return int(seconds)
 
 
+def fence(value: str) -> int:
+    """Read a fence: a length of time, ``never`` (-1), or ``default`` (0)."""
+    words = {"never": -1, "default": 0}
+    return words[value] if value in words else whole_span(value)
+
+
 _PAIRS: dict[str, Any] = {"type": pair, "metavar": "K=V", "multiple": True}
 
 
@@ -211,7 +262,17 @@ _TEMPLATE: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "timeout_s": (
         "--timeout",
-        {"type": whole_span, "default": "0", "metavar": "TIME", "help": "How long a try may run: 90s, 15m, 2h, 1d."},
+        {"type": whole_span, "default": "0", "metavar": "TIME", "help": "How long a try may run: 90s, 15m, 1h30m, 1d."},
+    ),
+    "fence_s": (
+        "--fence",
+        {
+            "type": fence,
+            "default": "default",
+            "metavar": "TIME",
+            "help": "How long its host may be out of touch before a try is given up: 30s to 24h, or never. "
+            "Default: as its queue.",
+        },
     ),
     "scheduling_priority": ("--priority", {"type": int, "help": "Order within its fair share."}),
     "consumables": (
@@ -226,8 +287,8 @@ _TEMPLATE: dict[str, tuple[str, dict[str, Any]]] = {
 
 def template(function: F) -> F:
     """Add the options that jobs and job definitions have in common; their values go to `template_arguments`."""
-    for name, (flag, settings) in reversed(_TEMPLATE.items()):
-        function = click.option(flag, name, **settings)(function)
+    for name, (flag, more) in reversed(_TEMPLATE.items()):
+        function = click.option(flag, name, **more)(function)
     return function
 
 
@@ -251,8 +312,11 @@ def session(function: Callable[Concatenate[Session, P], R]) -> Callable[P, R]:
     """Pass the session to a command, once its settings are found to be right."""
 
     def carry_out(*args: P.args, **kwargs: P.kwargs) -> R:
-        found = click.get_current_context().ensure_object(Session)
+        ctx = click.get_current_context()
+        found = ctx.ensure_object(Session)
         found.check()
+        if found.output == out.CSV and ctx.info_name not in _LISTS:
+            raise click.UsageError(f"{ctx.info_name} writes no list, so it cannot write {out.CSV}")
         return function(found, *args, **kwargs)
 
     update_wrapper(carry_out, function)

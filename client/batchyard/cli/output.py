@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 FORMATS = ("table", "wide", "json", "name")
+CSV = "csv"
+"""A further one, of lists alone."""
 
 T = TypeVar("T", bound="Message")
 
@@ -88,6 +90,8 @@ def show_rows(output: str, rows: Sequence[T], columns: Sequence[Column[T]], name
     match output:
         case "json":
             write_json([to_plain(row) for row in rows])
+        case "csv":
+            write_csv(rows)
         case "name":
             show_names(map(name, rows))
         case _:
@@ -127,6 +131,15 @@ def show_described(
     missing = [name for name in dict.fromkeys(names) if name not in found]
     if missing:
         raise NotFoundError(f"no such {noun}: {', '.join(missing)}")
+
+
+def write_csv(rows: Sequence[Message]) -> None:
+    """Write messages of one kind as comma-separated values; nothing where there are none."""
+    from batchyard.cli import flat_rows
+
+    if rows:
+        kind = rows[0].DESCRIPTOR
+        flat_rows.write([flat_rows.flat(kind, to_plain(row)) for row in rows], flat_rows.titles(kind))
 
 
 def show_names(names: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 Progress: what a waiting person sees on stderr, and the exit code at the end.
 
 :class:`Tally` is pure: events in, one line of text out. :class:`Progress` shows it:
-a status line that changes on a terminal, else a line for each change.
+a status line that changes on a terminal, with a bar of how many have ended, else a line for each change.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _IN_ORDER = tuple(reversed(JobState))
 """Ended states first: they are what one waits for."""
+BAR_WIDTH = 20
+_ENDED, _LEFT = "\N{BOX DRAWINGS HEAVY HORIZONTAL}", "\N{BOX DRAWINGS LIGHT HORIZONTAL}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,11 +79,25 @@ class Tally:
         """
         if len(self.states) < len(self.watched):
             return ""
-        if len(self.states) == 1:
-            (job_id, state), *_ = self.states.items()
-            counts = self.children.get(job_id)
-            return _counts(counts) if counts and not state.is_final else state.value
-        return _counts(Counter(self.states.values()))
+        counts = self._counted()
+        return _counts(counts) if counts else next(iter(self.states.values())).value
+
+    def bar(self, width: int) -> str:
+        """Draw how many of several jobs, or of an array's children, have ended, and say so; empty of a single job."""
+        counts = self._counted()
+        total = sum(counts.values())
+        if not total:
+            return ""
+        ended = sum(count for state, count in counts.items() if state.is_final)
+        filled = width * ended // total
+        return f"{_ENDED * filled}{_LEFT * (width - filled)} {ended:,}/{total:,}"
+
+    def _counted(self) -> Counter[JobState]:
+        """Count jobs by state, of one array its children; nothing of a single job, or once the array has ended."""
+        if len(self.states) != 1:
+            return Counter(self.states.values())
+        (job_id, state), *_ = self.states.items()
+        return Counter() if state.is_final else self.children.get(job_id, Counter())
 
 
 class Progress:
@@ -130,7 +146,7 @@ class Progress:
         if line == self._shown or self._tally.is_over:  # the end is told by ``outcome``
             return
         if self._status is not None:
-            self._status.update(f"{self._label}: {line}")
+            self._status.update(" ".join(filter(None, [f"{self._label}:", self._tally.bar(BAR_WIDTH), line])))
         elif not self._tally.has_counts or now_s() >= self._show_again_at_s:
             out.note(f"{self._label}: {line}")
             self._show_again_at_s = now_s() + 1

@@ -47,6 +47,10 @@ _LEVEL_HELP = (
     "What its jobs are kept to: what the host allows; no privileged containers, devices or host network; "
     "never root and no capabilities besides."
 )
+_FENCE_HELP = (
+    "How long a host may be out of touch before what it runs of this queue is tried elsewhere: 30s to 24h, never, or "
+    "default, as the controller says."
+)
 
 
 @click.group()
@@ -100,6 +104,7 @@ def queue() -> None:
     show_default=True,
     help=_LEVEL_HELP,
 )
+@click.option("--fence", "fence_s", type=options.fence, default="default", metavar="TIME", help=_FENCE_HELP)
 @click.option(
     "--time-limit", "time_limits", type=_time_limit, metavar="REASON=TIME", multiple=True, help=_TIME_LIMIT_HELP
 )
@@ -120,6 +125,7 @@ def create(
     preemption: str,
     preemptible: bool,
     security_level: str,
+    fence_s: int,
     time_limits: tuple[tuple[str, int], ...],
     tags: tuple[tuple[str, str], ...],
 ) -> None:
@@ -138,6 +144,7 @@ def create(
             preemption=preemption,
             preemptible=preemptible,
             security_level=security_level,
+            fence_s=fence_s,
             time_limits=dict(time_limits),
             tags=options.as_map(tags),
         )
@@ -209,6 +216,7 @@ def snapshot(session: options.Session, name: str) -> None:
 @click.option("--preemption", type=click.Choice(_PREEMPTIONS, case_sensitive=False), help=_PREEMPTION_HELP)
 @click.option("--preemptible/--not-preemptible", default=None, help=_PREEMPTIBLE_HELP)
 @click.option("--security-level", type=click.Choice(_LEVELS, case_sensitive=False), help=_LEVEL_HELP)
+@click.option("--fence", "fence_s", type=options.fence, metavar="TIME", help=_FENCE_HELP)
 @click.option(
     "--time-limit",
     "time_limits",
@@ -234,6 +242,7 @@ def update(
     preemption: str | None,
     preemptible: bool | None,
     security_level: str | None,
+    fence_s: int | None,
     time_limits: tuple[tuple[str, int], ...],
     no_time_limits: bool,
 ) -> None:
@@ -254,6 +263,7 @@ def update(
             preemption=preemption,
             preemptible=preemptible,
             security_level=security_level,
+            fence_s=fence_s,
             time_limits=dict(time_limits) if time_limits or no_time_limits else None,
         )
     _show_one(session.output, changed, "updated")
@@ -317,6 +327,7 @@ def _fields(row: JobQueue) -> Sequence[tuple[str, str]]:
         ("Order", _order(row)),
         ("Preemption", _preemption(row)),
         ("Security level", _security_level(row)),
+        ("Fence", spans.fence(row.fence_s)),
         (
             "Time limits",
             " ".join(

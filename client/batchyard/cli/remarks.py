@@ -17,6 +17,7 @@ from batchyard.resources import parse_mib
 
 if TYPE_CHECKING:
     from batchyard.sync import Client
+    from batchyard.v1.job_pb2 import Refusal
 
 BARE_MIB_MIN = 100
 """A size below it without a unit is more likely meant as gibibytes."""
@@ -50,7 +51,7 @@ def on_parameters(command: Iterable[str], parameters: Iterable[str]) -> None:
 
 def on_job(client: Client, job_id: str, command: Sequence[str], parameters: Mapping[str, str]) -> None:
     """
-    Tell of a job that was submitted: parameters that it does not use, amounts that no host has.
+    Tell of a job that was submitted: parameters that it does not use, and why it could never start, if so.
 
     Args:
         client: A client.
@@ -63,11 +64,20 @@ def on_job(client: Client, job_id: str, command: Sequence[str], parameters: Mapp
     try:
         if parameters:
             on_parameters(command or _command_of_definition(client, job_id), parameters)
-        for refusal in client.explain_job(job_id).refusals:
-            if refusal.kind != "hosts" and refusal.asked > refusal.largest_capacity:
-                out.note(f"{job_id} waits: {refusal.message}")
+        explained = client.explain_job(job_id)
+        beyond = [r.message for r in explained.refusals if _is_beyond(r, cannot_run=explained.cannot_run)]
+        if beyond:
+            verdict = "cannot run as this yard is, and waits" if explained.cannot_run else "waits"
+            out.note(f"{job_id} {verdict}: {'; '.join(beyond)}")
     except BatchyardError as err:  # the job is submitted; this was only to tell about it
         out.note(f"{job_id} is submitted; what may be wrong with it cannot be told: {err}")
+
+
+def _is_beyond(refusal: Refusal, *, cannot_run: bool) -> bool:
+    """Say whether no end of what runs now takes a refusal away."""
+    if refusal.kind == "hosts" and not cannot_run:
+        return False  # none is here yet
+    return refusal.asked > refusal.largest_capacity or (cannot_run and refusal.kind in ("environments", "scaling"))
 
 
 def _command_of_definition(client: Client, job_id: str) -> Sequence[str]:

@@ -20,7 +20,7 @@ RETRY_OF = "batchyard/retry-of"
 """Annotation of a job that was submitted again: the id of the one before."""
 
 _TAKEN = (
-    *("name", "queue", "timeout_s", "share_identifier", "propagate_tags", "tags", "annotations"),
+    *("name", "queue", "timeout_s", "fence_s", "share_identifier", "propagate_tags", "tags", "annotations"),
     *("consumables", "retry_strategy", "scheduling_priority", "container", "task", "nodes"),
 )
 """Fields that a job and its submission have alike; parameters are in its command already."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from batchyard.v1.access_pb2 import RoleBinding
 
-ROLES = ("viewer", "submitter", "queue-admin", "operator", "security-admin", "gateway", "metrics")
+ROLES = ("viewer", "submitter", "queue-admin", "operator", "security-admin", "gateway", "metrics", "relay")
 """In the order of how much they may."""
 
 _queue = click.option(

@@ -74,6 +74,11 @@ def whole(seconds: float) -> str:
     return " ".join(parts) or "0s"
 
 
+def fence(seconds: int) -> str:
+    """Write the fence of a job or a queue; nothing where it has none of its own."""
+    return "never" if seconds < 0 else whole(seconds) if seconds else ""
+
+
 def millis(amount: int) -> str:
     """Write thousandths as a count: ``2``, ``0.5``."""
     return f"{amount / 1000:.3f}".rstrip("0").rstrip(".")

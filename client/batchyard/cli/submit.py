@@ -174,6 +174,82 @@ def submit(session: options.Session, /, wait: bool, follow: bool, **flags: Any) 
         return _until_end(client, answer.job_id, follow=follow)
 
 
+_RUN_HELP = """
+Run a job at this terminal: as submit, which has the same options, and then be at its terminal.
+
+\b
+  batchyard run --pty -- bash
+  batchyard run --pty --gpus 1 --memory 16G --image pytorch -- python
+  batchyard attach last                  # from another terminal, or after a break
+
+It is submitted, waited for (why it waits is told) and then started; the exit code is its own. What
+it shows is not kept as a log. At the beginning of a line ~. leaves: the job ends if nobody attaches
+within --grace, as after a broken connection. An interrupt before it starts ends it.
+Without --pty: submit --follow, an interrupt of which leaves the job running.
+"""
+_NOT_OF_RUNS = {
+    *("wait", "follow", "array", "each_line", "from_json", "sweeps", "max_fails", "array_concurrency"),
+    *("node_count", "main_node", "fail_together", "one_host_each"),
+}
+_NOTHING: Mapping[str, Any] = {
+    "array": None,
+    "each_line": None,
+    "from_json": None,
+    "sweeps": (),
+    "max_fails": None,
+    "array_concurrency": None,
+    "node_count": None,
+    "main_node": None,
+    "fail_together": False,
+    "one_host_each": False,
+    "array_size": 0,
+    "array_values": None,
+}
+
+
+@options.session
+def _run(session: options.Session, /, pty: bool, grace_s: int, **flags: Any) -> int:
+    flags |= _NOTHING
+    flags["array_size"], flags["array_values"] = _array(flags)
+    _check(flags, follow=False)
+    if pty and flags["definition"]:
+        raise click.UsageError("--pty cannot be given with --definition: only the definition can say it")
+    remarks.on_sizes(flags)
+    with session.client() as client:
+        request = _request(client, session, flags)
+        if pty:
+            request["container"].terminal_grace_s = grace_s
+        answer = client.submit_job(**request)
+        job_ids.remember(answer.job_id)
+        if not pty:
+            out.note(f"job {answer.job_id}")
+            return _until_end(client, answer.job_id, follow=True)
+        from batchyard.cli import entry
+
+        return entry.be_at(client, answer.job_id, grace_s)
+
+
+run = _WithScripts(
+    "run",
+    callback=_run,
+    params=[
+        click.Option(["--pty"], is_flag=True, help="Give the job a terminal, and be at it."),
+        click.Option(
+            ["--grace", "grace_s"],
+            type=click.IntRange(5, 86_400),
+            default=60,
+            show_default=True,
+            metavar="SECONDS",
+            help="With --pty: how long the job goes on with nobody at its terminal.",
+        ),
+        *(each for each in submit.params if each.name not in _NOT_OF_RUNS),
+    ],
+    context_settings={"allow_interspersed_args": False},
+    help=_RUN_HELP,
+    short_help="Run a job at this terminal.",
+)
+
+
 def _array(flags: Mapping[str, Any]) -> tuple[int, ArrayValues]:
     try:
         return array_input.read(flags["array"] or "", flags["each_line"], flags["from_json"], flags["sweeps"])

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchyard import settings
 from batchyard.cli import options, spans
 from batchyard.cli import output as out
 from batchyard.cli.clock import now_ms
@@ -46,7 +45,7 @@ def create(
     session: options.Session, user: str, days: float, description: str, kept: Path | None, like: Path | None
 ) -> None:
     """Make a token of USER and write it; it is never shown again."""
-    known = known_yard(like) if kept is not None else None
+    known = known_yard(session, like) if kept is not None else None
     with session.client() as client:
         made = client.create_token(user, description=description, ttl_s=max(1, round(days * DAY_S)))
     if kept is not None and known is not None:
@@ -64,9 +63,9 @@ def create(
             out.note("keep the token now: it cannot be shown again")
 
 
-def known_yard(like: Path | None) -> Credentials:
+def known_yard(session: options.Session, like: Path | None) -> Credentials:
     """Return credentials that tell where the yard is, and how it is known."""
-    path = like or settings.client_settings().credentials
+    path = like or session.credentials
     if path is None:
         raise click.UsageError(
             "you have no credentials of your own: give --like administrator.toml, from beside the CA"

@@ -39,6 +39,7 @@ CONTROLLER = "batchyard_controller"
 AGENT = "batchyard_agent"
 AGENT_ON_KUBERNETES = "batchyard_agent.kubernetes"
 GATEWAY = "batchyard_gateway"
+RELAY = "batchyard_gateway.relay"
 
 START_LIMIT_S = 60.0
 """How long the controller may take to answer, and the agents to appear."""
@@ -239,6 +240,13 @@ def agent(arguments: tuple[str, ...]) -> None:
 def gateway(arguments: tuple[str, ...]) -> None:
     """Start a gateway; --help shows its options."""
     _become(GATEWAY, arguments)
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def relay(arguments: tuple[str, ...]) -> None:
+    """Start a relay; --help shows its options."""
+    _become(RELAY, arguments)
 
 
 def require(*modules: str) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from batchyard.cli import clock, names, options
+from batchyard.cli import clock, flat_rows, names, options
 from batchyard.cli import output as out
 
 if TYPE_CHECKING:
@@ -61,7 +59,6 @@ def _date(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option("--since", "since_s", type=options.positive_span, metavar="TIME", help="What ended so lately: 2h, 1d.")
 @click.option("--from", "first", callback=_date, metavar="DAY", help="What ended on this day (UTC) or later.")
 @click.option("--to", "last", callback=_date, metavar="DAY", help="What ended before this day.")
-@click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values, in the units of JSON.")
 @options.shared
 @options.session
 def usage(
@@ -74,13 +71,13 @@ def usage(
     since_s: float | None,
     first: int,
     last: int,
-    as_csv: bool,
 ) -> None:
     """
     Sum what jobs took of hosts, and what they used of it.
 
-    Tries that have ended count, of jobs that are still kept, with what they held for as long as
-    they ran; what runs does not. USED is what hosts measured, of what was asked for; PEAK the
+    Tries that have ended count, with what they held for as long as they ran; what runs does not.
+    Of jobs that are no longer kept whole days (UTC) count, and neither their names nor their ids
+    are known. USED is what hosts measured, of what was asked for; PEAK the
     most memory that one try held at once.
     """
     after_ms = clock.now_ms() - int(since_s * 1000) if since_s else first
@@ -94,14 +91,16 @@ def usage(
             ended_after_ms=after_ms,
             ended_before_ms=last,
         )
-    if as_csv:
-        _write_csv(by, sums)
-    elif session.output == "json":
-        out.write_json([_plain(by, each) for each in sums])
-    elif session.output == "name":
-        out.show_names(" ".join(each.keys) for each in sums)
-    else:
-        _show(by, sums)
+    plain = [_plain(by, each) for each in sums]
+    match session.output:
+        case "csv":
+            flat_rows.write(plain, [*by, *_figures()])
+        case "json":
+            out.write_json(plain)
+        case "name":
+            out.show_names(" ".join(each.keys) for each in sums)
+        case _:
+            _show(by, sums)
 
 
 def _show(by: tuple[str, ...], sums: list[UsageSum]) -> None:
@@ -159,20 +158,11 @@ def _share(used: int, asked: int) -> str:
     return f"{round(100 * used / asked)}%" if used and asked else "-"
 
 
+def _figures() -> list[str]:
+    from batchyard.v1.usage_pb2 import UsageSum
+
+    return [field.name for field in UsageSum.DESCRIPTOR.fields if field.name != "keys"]
+
+
 def _plain(by: tuple[str, ...], each: UsageSum) -> dict[str, object]:
-    from batchyard.v1.usage_pb2 import UsageSum
-
-    figures = [field for field in UsageSum.DESCRIPTOR.fields if field.name != "keys"]
-    return {
-        **dict(zip(by, each.keys, strict=True)),
-        **{field.json_name: getattr(each, field.name) for field in figures},
-    }
-
-
-def _write_csv(by: tuple[str, ...], sums: list[UsageSum]) -> None:
-    from batchyard.v1.usage_pb2 import UsageSum
-
-    rows = [_plain(by, each) for each in sums] or [_plain(by, UsageSum(keys=by))]
-    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows if sums else [])
+    return {**dict(zip(by, each.keys, strict=True)), **{name: getattr(each, name) for name in _figures()}}

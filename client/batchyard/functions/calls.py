@@ -14,17 +14,24 @@ import os
 import pickle
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Protocol
 
 from batchyard.functions import program
+from batchyard.v1 import job_pb2 as pb
+from batchyard.v1.job_definition_pb2 import ContainerProperties, MountPoint, Volume
 
 try:
     import cloudpickle
 except ImportError as missing:  # pragma: no cover  # an installation without the extra
     raise ImportError("batchyard.Executor needs cloudpickle: pip install 'batchyard[functions]'") from missing
+
+
+VOLUME = "batchyard-calls"
+OUTCOME_PATIENCE_S = 60.0
 
 
 class RemoteTraceback(Exception):  # noqa: N818  # as concurrent.futures calls its own
@@ -63,6 +70,39 @@ class _Writer(cloudpickle.CloudPickler):  # type: ignore[misc]  # it has no type
         return self._reference(obj)
 
 
+class Carrier(Protocol):
+    """What brings calls to jobs, and outcomes back."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a call waits here for the outcomes among its arguments."""
+
+    @property
+    def patience_s(self) -> float:
+        """How long an outcome may come after the end of its job."""
+
+    def command(self, python: str, name: str) -> list[str]:
+        """Return what runs the call of a name."""
+
+    def furnish(self, container: ContainerProperties) -> None:
+        """Give a container what it needs for that."""
+
+    def reference(self, name: str) -> str:
+        """Return as what another call's outcome is meant among arguments."""
+
+    def write(self, name: str, call: tuple[object, ...], reference: Callable[[object], str | None]) -> None:
+        """Take a call as it is now."""
+
+    def seal(self, request: pb.SubmitJobRequest, outcomes: Mapping[str, object]) -> None:
+        """Be told that a call is about to be sent, with what other calls that it waited for here came to."""
+
+    def outcome(self, name: str, job: pb.Job) -> Outcome | None:
+        """Return what a call came to, whose job has ended; None if nothing is known of it."""
+
+    def remove(self) -> None:
+        """Keep nothing any more."""
+
+
 class CallFolder:
     """
     A new folder for the calls of one executor, with the program that carries them out.
@@ -78,6 +118,7 @@ class CallFolder:
     def __init__(self, parent: Path, name: str) -> None:
         self.path = parent.resolve() / name
         self.path.mkdir()
+        self.is_held, self.patience_s = False, OUTCOME_PATIENCE_S  # over a network files come late
         self.program = self.path / "program.py"
         shutil.copyfile(program.__file__, self.program)
         shutil.copytree(
@@ -87,6 +128,22 @@ class CallFolder:
     def call(self, name: str) -> Path:
         """Return where the call of a name is."""
         return self.path / name
+
+    def command(self, python: str, name: str) -> list[str]:
+        """See `Carrier`."""
+        return [python, str(self.program), str(self.call(name))]
+
+    def furnish(self, container: ContainerProperties) -> None:
+        """Mount the folder where it is on hosts."""
+        container.volumes.append(Volume(name=VOLUME, host_source_path=str(self.path)))
+        container.mount_points.append(MountPoint(source_volume=VOLUME, container_path=str(self.path)))
+
+    def reference(self, name: str) -> str:
+        """See `Carrier`."""
+        return str(self.call(name))
+
+    def seal(self, request: pb.SubmitJobRequest, outcomes: Mapping[str, object]) -> None:
+        """See `Carrier`: all of it is in the folder."""
 
     def write(self, name: str, call: tuple[object, ...], reference: Callable[[object], str | None]) -> None:
         """
@@ -100,35 +157,46 @@ class CallFolder:
         Raises:
             Exception: whatever an object says that cannot be pickled.
         """
-        surroundings = {"python": sys.version_info[:2], "path": sys.path, "folder": str(Path.cwd())}
-        file = BytesIO()
-        pickle.dump(surroundings, file)
-        _Writer(file, reference).dump(call)
+        data = pickled(call, reference)
         part = self.path / f"{name}.part"
-        part.write_bytes(file.getbuffer())
+        part.write_bytes(data)
         part.replace(self.call(name))
 
-    def outcome(self, name: str) -> Outcome | None:
+    def outcome(self, name: str, _job: pb.Job) -> Outcome | None:
         """Return what the call of a name came to; None if nothing was left."""
         # Listed first: over a network a file that was looked for too early is missing for a while otherwise.
         if f"{name}{program.SUFFIX}" not in os.listdir(self.path):  # noqa: PTH208
             return None
         with Path(f"{self.call(name)}{program.SUFFIX}").open("rb") as file:
-            is_returned, data, text = pickle.load(file)  # noqa: S301  # said above
-        try:
-            told = pickle.loads(data) if data else None  # noqa: S301
-        except Exception as error:  # noqa: BLE001  # whatever it says of classes that this side lacks
-            return Outcome(error=_told_by_text(f"what the call left cannot be read here: {error!r}", text))
-        if is_returned:
-            return Outcome(value=told)
-        if not isinstance(told, BaseException):
-            return Outcome(error=_told_by_text("the call raised what cannot be sent", text))
-        told.__cause__ = RemoteTraceback(text)
-        return Outcome(error=told)
+            return read_outcome(file.read())
 
     def remove(self) -> None:
         """Remove it; what cannot be removed is left."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def pickled(call: tuple[object, ...], reference: Callable[[object], str | None]) -> bytes:
+    """Pickle the caller's surroundings and a call; arguments and errors as of `CallFolder.write`."""
+    surroundings = {"python": sys.version_info[:2], "path": sys.path, "folder": str(Path.cwd())}
+    file = BytesIO()
+    pickle.dump(surroundings, file)
+    _Writer(file, reference).dump(call)
+    return file.getvalue()
+
+
+def read_outcome(left: bytes) -> Outcome:
+    """Read what `program` left of a call."""
+    is_returned, data, text = pickle.loads(left)  # noqa: S301  # said above
+    try:
+        told = pickle.loads(data) if data else None  # noqa: S301
+    except Exception as error:  # noqa: BLE001  # whatever it says of classes that this side lacks
+        return Outcome(error=_told_by_text(f"what the call left cannot be read here: {error!r}", text))
+    if is_returned:
+        return Outcome(value=told)
+    if not isinstance(told, BaseException):
+        return Outcome(error=_told_by_text("the call raised what cannot be sent", text))
+    told.__cause__ = RemoteTraceback(text)
+    return Outcome(error=told)
 
 
 def _told_by_text(what: str, text: str) -> BaseException:

@@ -27,18 +27,17 @@ from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from batchyard import arguments
-from batchyard.functions.calls import CallFolder, Outcome
+from batchyard.functions.calls import CallFolder, Carrier, Outcome
 from batchyard.functions.follower import Follower
 from batchyard.functions.future import JobFuture
+from batchyard.functions.letters import Letters
 from batchyard.job_calls import new_request_id
 from batchyard.sync import Client
 from batchyard.v1 import job_pb2 as pb
-from batchyard.v1.job_definition_pb2 import MountPoint, Volume
 
 T = TypeVar("T")
 
 NAME_LENGTH_MAX = 128
-VOLUME = "batchyard-calls"
 
 
 class JobOptions(TypedDict, total=False):
@@ -82,13 +81,14 @@ class Executor(StandardExecutor):
     Runs functions as jobs of one queue.
 
     Function, arguments and outcomes are carried as files below *folder*, in a folder of the
-    executor's own that goes with it. Functions and classes of the calling program go along
+    executor's own that goes with it; without one by what a job reads, of 64 KiB at most, and a line
+    of its log. Functions and classes of the calling program go along
     whole; modules are imported where the job runs, also from the caller's ``sys.path`` where
     its folders are there. Hosts and images need Python of the caller's version, and nothing else.
 
     Args:
         folder: Every host that may run a job has it under the same path, and every image is
-            given it there. Whoever may write in it may run code as you.
+            given it there. Whoever may write in it may run code as you. None: hosts share nothing.
         queue: For all jobs.
         client: Of the controller. Default: a new one, as settings say, closed with the executor.
         options: Of each job; see `JobOptions`.
@@ -99,15 +99,23 @@ class Executor(StandardExecutor):
     """
 
     def __init__(
-        self, folder: Path | str, *, queue: str = "default", client: Client | None = None, **options: Unpack[JobOptions]
+        self,
+        folder: Path | str | None = None,
+        *,
+        queue: str = "default",
+        client: Client | None = None,
+        **options: Unpack[JobOptions],
     ) -> None:
         self._options = options
-        self._folder = CallFolder(Path(folder), f"calls-{new_request_id()}")
-        self._remove_folder = weakref.finalize(self, self._folder.remove)
-        _request(self._folder, print, options)  # refuses at once what every call would be refused for
         self._client = Client() if client is None else client
         self._owns_client = client is None
-        self._follower = Follower(self._client, queue, self._folder)
+        self._carrier: Carrier = (
+            Letters(self._client) if folder is None else CallFolder(Path(folder), f"calls-{new_request_id()}")
+        )
+        self._follower = Follower(self._client, queue, self._carrier)
+        # Of the follower, which is there for as long as a call is: nobody has to keep the executor itself.
+        self._remove_calls = weakref.finalize(self._follower, self._carrier.remove)
+        _request(self._carrier, print, options)  # refuses at once what every call would be refused for
         self._is_shut_down = False
         self._door = threading.Lock()
 
@@ -179,7 +187,7 @@ class Executor(StandardExecutor):
             self._follower.cancel(self._follower.pending())
         if wait:
             self._follower.join()
-            self._remove_folder()
+            self._remove_calls()
             if self._owns_client:
                 self._client.close()
 
@@ -191,14 +199,14 @@ class Executor(StandardExecutor):
     def _submit(
         self, options: JobOptions, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> JobFuture[T]:
-        request = _request(self._folder, fn, options)
+        request = _request(self._carrier, fn, options)
         request.queue = self._follower.queue
         future: JobFuture[T] = JobFuture(self._follower, request)
         with self._door:
             if self._is_shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             try:
-                self._folder.write(request.request_id, (fn, args, kwargs), functools.partial(self._note, future))
+                self._carrier.write(request.request_id, (fn, args, kwargs), functools.partial(self._note, future))
             except Exception as error:  # noqa: BLE001  # as of a process pool, it is the future's
                 future.end(Outcome(error=error))
             else:
@@ -213,7 +221,7 @@ class Executor(StandardExecutor):
             raise ValueError(f"{value!r} is of another executor: hand on its result()")
         if value not in future.dependencies:
             future.dependencies.append(value)
-        return str(self._folder.call(value.request.request_id))
+        return self._carrier.reference(value.request.request_id)
 
 
 class JobFunction(Generic[T]):
@@ -253,17 +261,16 @@ def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[
         yield chunk
 
 
-def _request(folder: CallFolder, fn: Callable[..., Any], options: JobOptions) -> pb.SubmitJobRequest:
+def _request(carrier: Carrier, fn: Callable[..., Any], options: JobOptions) -> pb.SubmitJobRequest:
     """Return the submit of a call; its request id is the call's name in the folder."""
     request_id = new_request_id()
     given: dict[str, Any] = dict(options)
     attempts, python = given.pop("attempts", None), given.pop("python", "")
     of_job = {key: given.pop(key) for key in _OF_JOBS if key in given}
     python = arguments.text("python", python) or ("python3" if given.get("image") else sys.executable)
-    container = arguments.container([python, str(folder.program), str(folder.call(request_id))], **given)
+    container = arguments.container(carrier.command(python, request_id), **given)
     if container.image:
-        container.volumes.append(Volume(name=VOLUME, host_source_path=str(folder.path)))
-        container.mount_points.append(MountPoint(source_volume=VOLUME, container_path=str(folder.path)))
+        carrier.furnish(container)
     return arguments.request(
         pb.SubmitJobRequest,
         name=_name(fn),

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from batchyard import wording
-from batchyard.functions.calls import CallFolder, Outcome
+from batchyard.functions.calls import Carrier, Outcome
 from batchyard.functions.future import JobError, JobFuture
 from batchyard.submit_calls import submit_error
 from batchyard.sync import Client
@@ -32,9 +32,8 @@ BATCH_MAX = 500
 """Calls that are sent before anybody else's word is heard."""
 CANCELS_AT_ONCE = 50
 CANCEL_REASON = "cancelled through its future"
-OUTCOME_PATIENCE_S = 60.0
 OUTCOME_LOOK_S = 0.5
-"""How long the outcome of a job that succeeded is looked for: over a network files come late."""
+"""Between looks for the outcome of a job that succeeded."""
 
 
 class Follower:
@@ -44,13 +43,13 @@ class Follower:
     Args:
         client: Of the controller; shared with whoever else uses it.
         queue: In which all jobs are.
-        folder: Where calls and outcomes are.
+        carrier: Brings calls to jobs, and outcomes back.
     """
 
-    def __init__(self, client: Client, queue: str, folder: CallFolder) -> None:
+    def __init__(self, client: Client, queue: str, carrier: Carrier) -> None:
         self.client = client
         self.queue = queue
-        self._folder = folder
+        self._carrier = carrier
         self._changed = threading.Condition()
         self._waiting: dict[str, AnyFuture] = {}  # by request id
         self._sending: dict[str, AnyFuture] = {}
@@ -162,11 +161,17 @@ class Follower:
                 return []
             for request_id, future in list(self._waiting.items()):
                 left = [each for each in future.dependencies if not each.done()]
-                if len(left) > DEPENDENCIES_MAX or any(each.request.request_id in self._waiting for each in left):
+                if (left and self._carrier.is_held) or len(left) > DEPENDENCIES_MAX:
+                    continue
+                if any(each.request.request_id in self._waiting for each in left):
                     continue
                 if _failed_dependency(future) is not None:
                     self._sent[request_id] = self._waiting.pop(request_id)
                     life.news.put(partial(self._end, request_id, None))
+                    continue
+                if (error := self._sealed(future)) is not None:
+                    self._sent[request_id] = self._waiting.pop(request_id)
+                    life.news.put(partial(self._end, request_id, Outcome(error=error)))
                     continue
                 future.request.ClearField("depends_on")
                 future.request.depends_on.extend(pb.Dependency(job_id=_reference(each)) for each in left)
@@ -174,6 +179,15 @@ class Follower:
                 if len(self._sending) == BATCH_MAX:
                     break
             return list(self._sending.values())
+
+    def _sealed(self, future: AnyFuture) -> Exception | None:
+        """Have a call be ready to be sent; return why that cannot be."""
+        outcomes = {each.request.request_id: each.result() for each in future.dependencies if self._carrier.is_held}
+        try:
+            self._carrier.seal(future.request, outcomes)
+        except Exception as error:  # noqa: BLE001  # as of what cannot be pickled, it is the future's
+            return error
+        return None
 
     async def _send(self, life: _Life, batch: list[AnyFuture]) -> None:
         ids = []
@@ -199,7 +213,10 @@ class Follower:
         work = asyncio.run_coroutine_threadsafe(self._serve(life), self.client.loop)
         try:
             while not self._is_over():
-                life.news.get()()
+                try:
+                    life.news.get()()
+                except Exception as error:  # noqa: BLE001  # as when the folder is gone: whoever waits is told
+                    self._break(error)
                 self.client.loop.call_soon_threadsafe(life.wake.set)  # some may have been held for others
         finally:
             work.cancel()
@@ -226,13 +243,13 @@ class Follower:
         """Return what a job that has ended came to; None if it never started."""
         if job.state == pb.JOB_STATE_FAILED and not job.attempts:
             return None if job.is_cancelled or _failed_dependency(future) else _failure(job)
-        outcome = self._folder.outcome(future.request.request_id)
+        outcome = self._carrier.outcome(future.request.request_id, job)
         if job.state == pb.JOB_STATE_SUCCEEDED:
-            for _ in range(int(OUTCOME_PATIENCE_S / OUTCOME_LOOK_S)):
+            for _ in range(int(self._carrier.patience_s / OUTCOME_LOOK_S)):
                 if outcome is not None:
                     break
                 time.sleep(OUTCOME_LOOK_S)
-                outcome = self._folder.outcome(future.request.request_id)
+                outcome = self._carrier.outcome(future.request.request_id, job)
         has_failed = job.state == pb.JOB_STATE_FAILED
         return _failure(job) if outcome is None or (has_failed and outcome.error is None) else outcome
 
@@ -289,7 +306,7 @@ def _failure(job: pb.Job) -> Outcome:
     if job.state == pb.JOB_STATE_UNSPECIFIED:
         text = f"job {job.id} is not kept any more"
     elif job.state == pb.JOB_STATE_SUCCEEDED:
-        text = f"job {job.id} succeeded, and nothing of it is in the folder: does its host share it?"
+        text = f"job {job.id} succeeded, and nothing of it is in the folder (does its host share it?), or in its log"
     else:
         text = f"job {job.id} failed: {job.ending_cause or job.status_reason}"
     return Outcome(error=JobError(text, job))

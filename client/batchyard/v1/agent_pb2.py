@@ -23,12 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from batchyard.v1 import attempt_pb2 as batchyard_dot_v1_dot_attempt__pb2
+from batchyard.v1 import entry_pb2 as batchyard_dot_v1_dot_entry__pb2
 from batchyard.v1 import host_pb2 as batchyard_dot_v1_dot_host__pb2
 from batchyard.v1 import job_definition_pb2 as batchyard_dot_v1_dot_job__definition__pb2
+from batchyard.v1 import resources_pb2 as batchyard_dot_v1_dot_resources__pb2
 from batchyard.v1 import security_pb2 as batchyard_dot_v1_dot_security__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x61tchyard/v1/agent.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1a\x62\x61tchyard/v1/attempt.proto\x1a\x17\x62\x61tchyard/v1/host.proto\x1a!batchyard/v1/job_definition.proto\x1a\x1b\x62\x61tchyard/v1/security.proto\"\x1b\n\x08NodeSpec\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\xfd\x04\n\x0b\x41ttemptSpec\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x34\n\tcontainer\x18\x04 \x01(\x0b\x32!.batchyard.v1.ContainerProperties\x12?\n\x0b\x65nvironment\x18\x05 \x03(\x0b\x32*.batchyard.v1.AttemptSpec.EnvironmentEntry\x12\x11\n\ttimeout_s\x18\x06 \x01(\x03\x12$\n\x04gpus\x18\x07 \x03(\x0b\x32\x16.batchyard.v1.GpuClaim\x12\x17\n\x0flog_stream_name\x18\x08 \x01(\t\x12\x31\n\x04tags\x18\t \x03(\x0b\x32#.batchyard.v1.AttemptSpec.TagsEntry\x12\x12\n\nis_fargate\x18\x14 \x01(\x08\x12*\n\x04task\x18\n \x01(\x0b\x32\x1c.batchyard.v1.TaskProperties\x12$\n\x04node\x18( \x01(\x0b\x32\x16.batchyard.v1.NodeSpec\x12 \n\x18\x63ompute_environment_uuid\x18) \x01(\t\x12\x33\n\x0esecurity_level\x18* \x01(\x0e\x32\x1b.batchyard.v1.SecurityLevel\x12\x11\n\tjob_queue\x18+ \x01(\t\x12\r\n\x05owner\x18, \x01(\t\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"(\n\x08GpuClaim\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0e\n\x06millis\x18\x02 \x01(\x03\"\xaf\x01\n\x0f\x43ontainerReport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\texit_code\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x15\n\rstarted_at_ms\x18\x04 \x01(\x03\x12\x15\n\rstopped_at_ms\x18\x05 \x01(\x03\x12\x14\n\x0c\x63ontainer_id\x18\x06 \x01(\t\x12\x14\n\x0cimage_digest\x18\x14 \x01(\tB\x0c\n\n_exit_code\"\xc6\x02\n\rAttemptReport\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12)\n\x05phase\x18\x02 \x01(\x0e\x32\x1a.batchyard.v1.AttemptPhase\x12\x15\n\rstarted_at_ms\x18\x03 \x01(\x03\x12\x15\n\rstopped_at_ms\x18\x04 \x01(\x03\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12%\n\x05\x63\x61use\x18\x06 \x01(\x0e\x32\x16.batchyard.v1.EndCause\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\"\n\x05usage\x18\x08 \x01(\x0b\x32\x13.batchyard.v1.Usage\x12\x31\n\ncontainers\x18\t \x03(\x0b\x32\x1d.batchyard.v1.ContainerReport\x12\x14\n\x0cimage_digest\x18\x14 \x01(\tB\x0c\n\n_exit_code\"\xd6\x01\n\x05Hello\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12&\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\x12-\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x1b.batchyard.v1.AttemptReport\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\r\n\x05nonce\x18\x05 \x01(\t\x12&\n\x05usage\x18\x07 \x01(\x0b\x32\x17.batchyard.v1.HostUsage\x12\x12\n\nmachine_id\x18\x06 \x01(\t\x12\x0b\n\x03run\x18\x08 \x01(\x03\"m\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostUsage\x12&\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\">\n\x0e\x41ttemptReports\x12,\n\x07reports\x18\x01 \x03(\x0b\x32\x1b.batchyard.v1.AttemptReport\"Z\n\x08LogSlice\x12\x0f\n\x07read_id\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"$\n\x0eSecretsRequest\x12\x12\n\nattempt_id\x18\x01 \x01(\t\"\x86\x02\n\x0e\x43onnectRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.batchyard.v1.HelloH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HeartbeatH\x00\x12/\n\x07reports\x18\x03 \x01(\x0b\x32\x1c.batchyard.v1.AttemptReportsH\x00\x12+\n\tlog_slice\x18\x04 \x01(\x0b\x32\x16.batchyard.v1.LogSliceH\x00\x12\x37\n\x0fsecrets_request\x18\x05 \x01(\x0b\x32\x1c.batchyard.v1.SecretsRequestH\x00\x42\t\n\x07message\"Z\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x65nce_ms\x18\x03 \x01(\x03\x12\x0f\n\x07session\x18\x04 \x01(\x03\" \n\x0cHeartbeatAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"M\n\rStartAttempts\x12+\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x19.batchyard.v1.AttemptSpec\x12\x0f\n\x07session\x18\x02 \x01(\x03\"2\n\x0bStopAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0f\n\x07grace_s\x18\x02 \x01(\x05\"#\n\rRevokeAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\"\"\n\x0b\x41\x63kAttempts\x12\x13\n\x0b\x61ttempt_ids\x18\x01 \x03(\t\"\x9f\x01\n\x07LogRead\x12\x0f\n\x07read_id\x18\x01 \x01(\x03\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x17\n\ntail_lines\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0blimit_bytes\x18\x05 \x01(\x05\x12\x0f\n\x07wait_ms\x18\x06 \x01(\x05\x12\x11\n\tcontainer\x18\x07 \x01(\tB\r\n\x0b_tail_lines\"}\n\x10\x43ontainerSecrets\x12:\n\x06values\x18\x01 \x03(\x0b\x32*.batchyard.v1.ContainerSecrets.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xab\x02\n\x0cSecretValues\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x36\n\x06values\x18\x02 \x03(\x0b\x32&.batchyard.v1.SecretValues.ValuesEntry\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12>\n\ncontainers\x18\x04 \x03(\x0b\x32*.batchyard.v1.SecretValues.ContainersEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aQ\n\x0f\x43ontainersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.batchyard.v1.ContainerSecrets:\x02\x38\x01\"\x9c\x03\n\x0f\x43onnectResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12(\n\x07welcome\x18\x02 \x01(\x0b\x32\x15.batchyard.v1.WelcomeH\x00\x12\x33\n\rheartbeat_ack\x18\x03 \x01(\x0b\x32\x1a.batchyard.v1.HeartbeatAckH\x00\x12,\n\x05start\x18\x04 \x01(\x0b\x32\x1b.batchyard.v1.StartAttemptsH\x00\x12)\n\x04stop\x18\x05 \x01(\x0b\x32\x19.batchyard.v1.StopAttemptH\x00\x12-\n\x06revoke\x18\x06 \x01(\x0b\x32\x1b.batchyard.v1.RevokeAttemptH\x00\x12(\n\x03\x61\x63k\x18\x07 \x01(\x0b\x32\x19.batchyard.v1.AckAttemptsH\x00\x12)\n\x08log_read\x18\x08 \x01(\x0b\x32\x15.batchyard.v1.LogReadH\x00\x12\x33\n\rsecret_values\x18\t \x01(\x0b\x32\x1a.batchyard.v1.SecretValuesH\x00\x42\t\n\x07message\"&\n\x17RenewCertificateRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\t\"@\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x0f\n\x07trusted\x18\x02 \x01(\t*}\n\x0c\x41ttemptPhase\x12\x1d\n\x19\x41TTEMPT_PHASE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41TTEMPT_PHASE_STARTING\x10\x01\x12\x19\n\x15\x41TTEMPT_PHASE_RUNNING\x10\x02\x12\x17\n\x13\x41TTEMPT_PHASE_ENDED\x10\x03\x32\xbd\x01\n\x0c\x41gentService\x12J\n\x07\x43onnect\x12\x1c.batchyard.v1.ConnectRequest\x1a\x1d.batchyard.v1.ConnectResponse(\x01\x30\x01\x12\x61\n\x10RenewCertificate\x12%.batchyard.v1.RenewCertificateRequest\x1a&.batchyard.v1.RenewCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x61tchyard/v1/agent.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1a\x62\x61tchyard/v1/attempt.proto\x1a\x18\x62\x61tchyard/v1/entry.proto\x1a\x17\x62\x61tchyard/v1/host.proto\x1a!batchyard/v1/job_definition.proto\x1a\x1c\x62\x61tchyard/v1/resources.proto\x1a\x1b\x62\x61tchyard/v1/security.proto\"\x1b\n\x08NodeSpec\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\xa1\x05\n\x0b\x41ttemptSpec\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x34\n\tcontainer\x18\x04 \x01(\x0b\x32!.batchyard.v1.ContainerProperties\x12?\n\x0b\x65nvironment\x18\x05 \x03(\x0b\x32*.batchyard.v1.AttemptSpec.EnvironmentEntry\x12\x11\n\ttimeout_s\x18\x06 \x01(\x03\x12$\n\x04gpus\x18\x07 \x03(\x0b\x32\x16.batchyard.v1.GpuClaim\x12\x17\n\x0flog_stream_name\x18\x08 \x01(\t\x12\x31\n\x04tags\x18\t \x03(\x0b\x32#.batchyard.v1.AttemptSpec.TagsEntry\x12\x12\n\nis_fargate\x18\x14 \x01(\x08\x12*\n\x04task\x18\n \x01(\x0b\x32\x1c.batchyard.v1.TaskProperties\x12$\n\x04node\x18( \x01(\x0b\x32\x16.batchyard.v1.NodeSpec\x12 \n\x18\x63ompute_environment_uuid\x18) \x01(\t\x12\x33\n\x0esecurity_level\x18* \x01(\x0e\x32\x1b.batchyard.v1.SecurityLevel\x12\x11\n\tjob_queue\x18+ \x01(\t\x12\r\n\x05owner\x18, \x01(\t\x12\x15\n\x08\x66\x65nce_ms\x18\x46 \x01(\x03H\x00\x88\x01\x01\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_fence_ms\"(\n\x08GpuClaim\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x0e\n\x06millis\x18\x02 \x01(\x03\"\xaf\x01\n\x0f\x43ontainerReport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\texit_code\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x15\n\rstarted_at_ms\x18\x04 \x01(\x03\x12\x15\n\rstopped_at_ms\x18\x05 \x01(\x03\x12\x14\n\x0c\x63ontainer_id\x18\x06 \x01(\t\x12\x14\n\x0cimage_digest\x18\x14 \x01(\tB\x0c\n\n_exit_code\"\x98\x03\n\rAttemptReport\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12)\n\x05phase\x18\x02 \x01(\x0e\x32\x1a.batchyard.v1.AttemptPhase\x12\x15\n\rstarted_at_ms\x18\x03 \x01(\x03\x12\x15\n\rstopped_at_ms\x18\x04 \x01(\x03\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12%\n\x05\x63\x61use\x18\x06 \x01(\x0e\x32\x16.batchyard.v1.EndCause\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\"\n\x05usage\x18\x08 \x01(\x0b\x32\x13.batchyard.v1.Usage\x12\x31\n\ncontainers\x18\t \x03(\x0b\x32\x1d.batchyard.v1.ContainerReport\x12\x14\n\x0cimage_digest\x18\x14 \x01(\t\x12$\n\x04gpus\x18G \x03(\x0b\x32\x16.batchyard.v1.GpuClaim\x12*\n\tresources\x18H \x01(\x0b\x32\x17.batchyard.v1.ResourcesB\x0c\n\n_exit_code\"\xd6\x01\n\x05Hello\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12&\n\x05\x66\x61\x63ts\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\x12-\n\x08\x61ttempts\x18\x03 \x03(\x0b\x32\x1b.batchyard.v1.AttemptReport\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\r\n\x05nonce\x18\x05 \x01(\t\x12&\n\x05usage\x18\x07 \x01(\x0b\x32\x17.batchyard.v1.HostUsage\x12\x12\n\nmachine_id\x18\x06 \x01(\t\x12\x0b\n\x03run\x18\x08 \x01(\x03\"m\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x05usage\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HostUsage\x12&\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x17.batchyard.v1.HostFacts\"N\n\x0e\x41ttemptReports\x12,\n\x07reports\x18\x01 \x03(\x0b\x32\x1b.batchyard.v1.AttemptReport\x12\x0e\n\x06is_all\x18G \x01(\x08\"Z\n\x08LogSlice\x12\x0f\n\x07read_id\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"$\n\x0eSecretsRequest\x12\x12\n\nattempt_id\x18\x01 \x01(\t\"\x86\x02\n\x0e\x43onnectRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.batchyard.v1.HelloH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.batchyard.v1.HeartbeatH\x00\x12/\n\x07reports\x18\x03 \x01(\x0b\x32\x1c.batchyard.v1.AttemptReportsH\x00\x12+\n\tlog_slice\x18\x04 \x01(\x0b\x32\x16.batchyard.v1.LogSliceH\x00\x12\x37\n\x0fsecrets_request\x18\x05 \x01(\x0b\x32\x1c.batchyard.v1.SecretsRequestH\x00\x42\t\n\x07message\"l\n\x07Welcome\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x65nce_ms\x18\x03 \x01(\x03\x12\x0f\n\x07session\x18\x04 \x01(\x03\x12\x10\n\x08\x61sks_all\x18G \x01(\x08\" \n\x0cHeartbeatAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"M\n\rStartAttempts\x12+\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x19.batchyard.v1.AttemptSpec\x12\x0f\n\x07session\x18\x02 \x01(\x03\"2\n\x0bStopAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0f\n\x07grace_s\x18\x02 \x01(\x05\"#\n\rRevokeAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\"\"\n\x0b\x41\x63kAttempts\x12\x13\n\x0b\x61ttempt_ids\x18\x01 \x03(\t\"\x9f\x01\n\x07LogRead\x12\x0f\n\x07read_id\x18\x01 \x01(\x03\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x17\n\ntail_lines\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0blimit_bytes\x18\x05 \x01(\x05\x12\x0f\n\x07wait_ms\x18\x06 \x01(\x05\x12\x11\n\tcontainer\x18\x07 \x01(\tB\r\n\x0b_tail_lines\"}\n\x10\x43ontainerSecrets\x12:\n\x06values\x18\x01 \x03(\x0b\x32*.batchyard.v1.ContainerSecrets.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xab\x02\n\x0cSecretValues\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x36\n\x06values\x18\x02 \x03(\x0b\x32&.batchyard.v1.SecretValues.ValuesEntry\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12>\n\ncontainers\x18\x04 \x03(\x0b\x32*.batchyard.v1.SecretValues.ContainersEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aQ\n\x0f\x43ontainersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.batchyard.v1.ContainerSecrets:\x02\x38\x01\"\xe3\x01\n\tOpenEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\x11\n\tcontainer\x18\x03 \x01(\t\x12+\n\x07\x63ommand\x18\x04 \x01(\x0b\x32\x1a.batchyard.v1.EntryCommand\x12\x35\n\x07secrets\x18\x05 \x03(\x0b\x32$.batchyard.v1.OpenEntry.SecretsEntry\x12\x0e\n\x06\x61ttach\x18\x06 \x01(\x08\x1a.\n\x0cSecretsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc6\x03\n\x0f\x43onnectResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12(\n\x07welcome\x18\x02 \x01(\x0b\x32\x15.batchyard.v1.WelcomeH\x00\x12\x33\n\rheartbeat_ack\x18\x03 \x01(\x0b\x32\x1a.batchyard.v1.HeartbeatAckH\x00\x12,\n\x05start\x18\x04 \x01(\x0b\x32\x1b.batchyard.v1.StartAttemptsH\x00\x12)\n\x04stop\x18\x05 \x01(\x0b\x32\x19.batchyard.v1.StopAttemptH\x00\x12-\n\x06revoke\x18\x06 \x01(\x0b\x32\x1b.batchyard.v1.RevokeAttemptH\x00\x12(\n\x03\x61\x63k\x18\x07 \x01(\x0b\x32\x19.batchyard.v1.AckAttemptsH\x00\x12)\n\x08log_read\x18\x08 \x01(\x0b\x32\x15.batchyard.v1.LogReadH\x00\x12\x33\n\rsecret_values\x18\t \x01(\x0b\x32\x1a.batchyard.v1.SecretValuesH\x00\x12(\n\x05\x65ntry\x18\x14 \x01(\x0b\x32\x17.batchyard.v1.OpenEntryH\x00\x42\t\n\x07message\"&\n\x17RenewCertificateRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\t\"@\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x0f\n\x07trusted\x18\x02 \x01(\t\"/\n\x0c\x45ntryRefusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x9c\x01\n\x11\x43\x61rryEntryRequest\x12\r\n\x03key\x18\x01 \x01(\tH\x00\x12\x11\n\x07started\x18\x02 \x01(\x08H\x00\x12-\n\x07refusal\x18\x03 \x01(\x0b\x32\x1a.batchyard.v1.EntryRefusalH\x00\x12+\n\x06output\x18\x04 \x01(\x0b\x32\x19.batchyard.v1.EntryOutputH\x00\x42\t\n\x07message\"=\n\x12\x43\x61rryEntryResponse\x12\'\n\x05input\x18\x01 \x01(\x0b\x32\x18.batchyard.v1.EntryInput*}\n\x0c\x41ttemptPhase\x12\x1d\n\x19\x41TTEMPT_PHASE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41TTEMPT_PHASE_STARTING\x10\x01\x12\x19\n\x15\x41TTEMPT_PHASE_RUNNING\x10\x02\x12\x17\n\x13\x41TTEMPT_PHASE_ENDED\x10\x03\x32\x92\x02\n\x0c\x41gentService\x12J\n\x07\x43onnect\x12\x1c.batchyard.v1.ConnectRequest\x1a\x1d.batchyard.v1.ConnectResponse(\x01\x30\x01\x12S\n\nCarryEntry\x12\x1f.batchyard.v1.CarryEntryRequest\x1a .batchyard.v1.CarryEntryResponse(\x01\x30\x01\x12\x61\n\x10RenewCertificate\x12%.batchyard.v1.RenewCertificateRequest\x1a&.batchyard.v1.RenewCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,64 +47,76 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SECRETVALUES_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_SECRETVALUES_CONTAINERSENTRY']._loaded_options = None
   _globals['_SECRETVALUES_CONTAINERSENTRY']._serialized_options = b'8\001'
-  _globals['_ATTEMPTPHASE']._serialized_start=3606
-  _globals['_ATTEMPTPHASE']._serialized_end=3731
-  _globals['_NODESPEC']._serialized_start=159
-  _globals['_NODESPEC']._serialized_end=186
-  _globals['_ATTEMPTSPEC']._serialized_start=189
-  _globals['_ATTEMPTSPEC']._serialized_end=826
-  _globals['_ATTEMPTSPEC_ENVIRONMENTENTRY']._serialized_start=731
-  _globals['_ATTEMPTSPEC_ENVIRONMENTENTRY']._serialized_end=781
-  _globals['_ATTEMPTSPEC_TAGSENTRY']._serialized_start=783
-  _globals['_ATTEMPTSPEC_TAGSENTRY']._serialized_end=826
-  _globals['_GPUCLAIM']._serialized_start=828
-  _globals['_GPUCLAIM']._serialized_end=868
-  _globals['_CONTAINERREPORT']._serialized_start=871
-  _globals['_CONTAINERREPORT']._serialized_end=1046
-  _globals['_ATTEMPTREPORT']._serialized_start=1049
-  _globals['_ATTEMPTREPORT']._serialized_end=1375
-  _globals['_HELLO']._serialized_start=1378
-  _globals['_HELLO']._serialized_end=1592
-  _globals['_HEARTBEAT']._serialized_start=1594
-  _globals['_HEARTBEAT']._serialized_end=1703
-  _globals['_ATTEMPTREPORTS']._serialized_start=1705
-  _globals['_ATTEMPTREPORTS']._serialized_end=1767
-  _globals['_LOGSLICE']._serialized_start=1769
-  _globals['_LOGSLICE']._serialized_end=1859
-  _globals['_SECRETSREQUEST']._serialized_start=1861
-  _globals['_SECRETSREQUEST']._serialized_end=1897
-  _globals['_CONNECTREQUEST']._serialized_start=1900
-  _globals['_CONNECTREQUEST']._serialized_end=2162
-  _globals['_WELCOME']._serialized_start=2164
-  _globals['_WELCOME']._serialized_end=2254
-  _globals['_HEARTBEATACK']._serialized_start=2256
-  _globals['_HEARTBEATACK']._serialized_end=2288
-  _globals['_STARTATTEMPTS']._serialized_start=2290
-  _globals['_STARTATTEMPTS']._serialized_end=2367
-  _globals['_STOPATTEMPT']._serialized_start=2369
-  _globals['_STOPATTEMPT']._serialized_end=2419
-  _globals['_REVOKEATTEMPT']._serialized_start=2421
-  _globals['_REVOKEATTEMPT']._serialized_end=2456
-  _globals['_ACKATTEMPTS']._serialized_start=2458
-  _globals['_ACKATTEMPTS']._serialized_end=2492
-  _globals['_LOGREAD']._serialized_start=2495
-  _globals['_LOGREAD']._serialized_end=2654
-  _globals['_CONTAINERSECRETS']._serialized_start=2656
-  _globals['_CONTAINERSECRETS']._serialized_end=2781
-  _globals['_CONTAINERSECRETS_VALUESENTRY']._serialized_start=2736
-  _globals['_CONTAINERSECRETS_VALUESENTRY']._serialized_end=2781
-  _globals['_SECRETVALUES']._serialized_start=2784
-  _globals['_SECRETVALUES']._serialized_end=3083
-  _globals['_SECRETVALUES_VALUESENTRY']._serialized_start=2736
-  _globals['_SECRETVALUES_VALUESENTRY']._serialized_end=2781
-  _globals['_SECRETVALUES_CONTAINERSENTRY']._serialized_start=3002
-  _globals['_SECRETVALUES_CONTAINERSENTRY']._serialized_end=3083
-  _globals['_CONNECTRESPONSE']._serialized_start=3086
-  _globals['_CONNECTRESPONSE']._serialized_end=3498
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=3500
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=3538
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=3540
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=3604
-  _globals['_AGENTSERVICE']._serialized_start=3734
-  _globals['_AGENTSERVICE']._serialized_end=3923
+  _globals['_OPENENTRY_SECRETSENTRY']._loaded_options = None
+  _globals['_OPENENTRY_SECRETSENTRY']._serialized_options = b'8\001'
+  _globals['_ATTEMPTPHASE']._serialized_start=4357
+  _globals['_ATTEMPTPHASE']._serialized_end=4482
+  _globals['_NODESPEC']._serialized_start=215
+  _globals['_NODESPEC']._serialized_end=242
+  _globals['_ATTEMPTSPEC']._serialized_start=245
+  _globals['_ATTEMPTSPEC']._serialized_end=918
+  _globals['_ATTEMPTSPEC_ENVIRONMENTENTRY']._serialized_start=810
+  _globals['_ATTEMPTSPEC_ENVIRONMENTENTRY']._serialized_end=860
+  _globals['_ATTEMPTSPEC_TAGSENTRY']._serialized_start=862
+  _globals['_ATTEMPTSPEC_TAGSENTRY']._serialized_end=905
+  _globals['_GPUCLAIM']._serialized_start=920
+  _globals['_GPUCLAIM']._serialized_end=960
+  _globals['_CONTAINERREPORT']._serialized_start=963
+  _globals['_CONTAINERREPORT']._serialized_end=1138
+  _globals['_ATTEMPTREPORT']._serialized_start=1141
+  _globals['_ATTEMPTREPORT']._serialized_end=1549
+  _globals['_HELLO']._serialized_start=1552
+  _globals['_HELLO']._serialized_end=1766
+  _globals['_HEARTBEAT']._serialized_start=1768
+  _globals['_HEARTBEAT']._serialized_end=1877
+  _globals['_ATTEMPTREPORTS']._serialized_start=1879
+  _globals['_ATTEMPTREPORTS']._serialized_end=1957
+  _globals['_LOGSLICE']._serialized_start=1959
+  _globals['_LOGSLICE']._serialized_end=2049
+  _globals['_SECRETSREQUEST']._serialized_start=2051
+  _globals['_SECRETSREQUEST']._serialized_end=2087
+  _globals['_CONNECTREQUEST']._serialized_start=2090
+  _globals['_CONNECTREQUEST']._serialized_end=2352
+  _globals['_WELCOME']._serialized_start=2354
+  _globals['_WELCOME']._serialized_end=2462
+  _globals['_HEARTBEATACK']._serialized_start=2464
+  _globals['_HEARTBEATACK']._serialized_end=2496
+  _globals['_STARTATTEMPTS']._serialized_start=2498
+  _globals['_STARTATTEMPTS']._serialized_end=2575
+  _globals['_STOPATTEMPT']._serialized_start=2577
+  _globals['_STOPATTEMPT']._serialized_end=2627
+  _globals['_REVOKEATTEMPT']._serialized_start=2629
+  _globals['_REVOKEATTEMPT']._serialized_end=2664
+  _globals['_ACKATTEMPTS']._serialized_start=2666
+  _globals['_ACKATTEMPTS']._serialized_end=2700
+  _globals['_LOGREAD']._serialized_start=2703
+  _globals['_LOGREAD']._serialized_end=2862
+  _globals['_CONTAINERSECRETS']._serialized_start=2864
+  _globals['_CONTAINERSECRETS']._serialized_end=2989
+  _globals['_CONTAINERSECRETS_VALUESENTRY']._serialized_start=2944
+  _globals['_CONTAINERSECRETS_VALUESENTRY']._serialized_end=2989
+  _globals['_SECRETVALUES']._serialized_start=2992
+  _globals['_SECRETVALUES']._serialized_end=3291
+  _globals['_SECRETVALUES_VALUESENTRY']._serialized_start=2944
+  _globals['_SECRETVALUES_VALUESENTRY']._serialized_end=2989
+  _globals['_SECRETVALUES_CONTAINERSENTRY']._serialized_start=3210
+  _globals['_SECRETVALUES_CONTAINERSENTRY']._serialized_end=3291
+  _globals['_OPENENTRY']._serialized_start=3294
+  _globals['_OPENENTRY']._serialized_end=3521
+  _globals['_OPENENTRY_SECRETSENTRY']._serialized_start=3475
+  _globals['_OPENENTRY_SECRETSENTRY']._serialized_end=3521
+  _globals['_CONNECTRESPONSE']._serialized_start=3524
+  _globals['_CONNECTRESPONSE']._serialized_end=3978
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=3980
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=4018
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=4020
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=4084
+  _globals['_ENTRYREFUSAL']._serialized_start=4086
+  _globals['_ENTRYREFUSAL']._serialized_end=4133
+  _globals['_CARRYENTRYREQUEST']._serialized_start=4136
+  _globals['_CARRYENTRYREQUEST']._serialized_end=4292
+  _globals['_CARRYENTRYRESPONSE']._serialized_start=4294
+  _globals['_CARRYENTRYRESPONSE']._serialized_end=4355
+  _globals['_AGENTSERVICE']._serialized_start=4485
+  _globals['_AGENTSERVICE']._serialized_end=4759
 # @@protoc_insertion_point(module_scope)

@@ -4,8 +4,10 @@ isort:skip_file
 The agent session: one stream per agent, opened by the agent."""
 
 import batchyard.v1.attempt_pb2
+import batchyard.v1.entry_pb2
 import batchyard.v1.host_pb2
 import batchyard.v1.job_definition_pb2
+import batchyard.v1.resources_pb2
 import batchyard.v1.security_pb2
 import builtins
 import collections.abc
@@ -116,6 +118,7 @@ class AttemptSpec(google.protobuf.message.Message):
     SECURITY_LEVEL_FIELD_NUMBER: builtins.int
     JOB_QUEUE_FIELD_NUMBER: builtins.int
     OWNER_FIELD_NUMBER: builtins.int
+    FENCE_MS_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     """Never reused."""
     job_id: builtins.str
@@ -141,6 +144,10 @@ class AttemptSpec(google.protobuf.message.Message):
     owner: builtins.str
     """The user whose job it is, as the controller knows them; empty: the administrator's. A host that runs
     processes as their owners goes by it.
+    """
+    fence_ms: builtins.int
+    """Silence after which it is ended, in place of that of the welcome; 0 means never. Absent: as there. Only
+    agents whose facts name "attempt-fences" go by it.
     """
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties: ...
@@ -185,9 +192,11 @@ class AttemptSpec(google.protobuf.message.Message):
         security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
         job_queue: builtins.str = ...,
         owner: builtins.str = ...,
+        fence_ms: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["container", b"container", "node", b"node", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "job_queue", b"job_queue", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "owner", b"owner", "security_level", b"security_level", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_fence_ms", b"_fence_ms", "container", b"container", "fence_ms", b"fence_ms", "node", b"node", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_fence_ms", b"_fence_ms", "attempt_id", b"attempt_id", "compute_environment_uuid", b"compute_environment_uuid", "container", b"container", "environment", b"environment", "fence_ms", b"fence_ms", "gpus", b"gpus", "is_fargate", b"is_fargate", "job_id", b"job_id", "job_queue", b"job_queue", "log_stream_name", b"log_stream_name", "node", b"node", "number", b"number", "owner", b"owner", "security_level", b"security_level", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_fence_ms", b"_fence_ms"]) -> typing.Literal["fence_ms"] | None: ...
 
 Global___AttemptSpec: typing_extensions.TypeAlias = AttemptSpec
 
@@ -266,6 +275,8 @@ class AttemptReport(google.protobuf.message.Message):
     USAGE_FIELD_NUMBER: builtins.int
     CONTAINERS_FIELD_NUMBER: builtins.int
     IMAGE_DIGEST_FIELD_NUMBER: builtins.int
+    GPUS_FIELD_NUMBER: builtins.int
+    RESOURCES_FIELD_NUMBER: builtins.int
     attempt_id: builtins.str
     phase: Global___AttemptPhase.ValueType
     started_at_ms: builtins.int
@@ -289,6 +300,14 @@ class AttemptReport(google.protobuf.message.Message):
         or ended; older ones do not.
         """
 
+    @property
+    def gpus(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___GpuClaim]:
+        """What it holds of GPUs, of one that has not ended: a store that was put back from a backup may not know."""
+
+    @property
+    def resources(self) -> batchyard.v1.resources_pb2.Resources:
+        """What it was promised of its host, likewise."""
+
     def __init__(
         self,
         *,
@@ -302,9 +321,11 @@ class AttemptReport(google.protobuf.message.Message):
         usage: batchyard.v1.attempt_pb2.Usage | None = ...,
         containers: collections.abc.Iterable[Global___ContainerReport] | None = ...,
         image_digest: builtins.str = ...,
+        gpus: collections.abc.Iterable[Global___GpuClaim] | None = ...,
+        resources: batchyard.v1.resources_pb2.Resources | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "image_digest", b"image_digest", "phase", b"phase", "reason", b"reason", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "resources", b"resources", "usage", b"usage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "attempt_id", b"attempt_id", "cause", b"cause", "containers", b"containers", "exit_code", b"exit_code", "gpus", b"gpus", "image_digest", b"image_digest", "phase", b"phase", "reason", b"reason", "resources", b"resources", "started_at_ms", b"started_at_ms", "stopped_at_ms", b"stopped_at_ms", "usage", b"usage"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___AttemptReport: typing_extensions.TypeAlias = AttemptReport
@@ -394,14 +415,18 @@ class AttemptReports(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     REPORTS_FIELD_NUMBER: builtins.int
+    IS_ALL_FIELD_NUMBER: builtins.int
+    is_all: builtins.bool
+    """The last answer to a welcome that asked for all: nothing more is known of the past."""
     @property
     def reports(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AttemptReport]: ...
     def __init__(
         self,
         *,
         reports: collections.abc.Iterable[Global___AttemptReport] | None = ...,
+        is_all: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["reports", b"reports"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["is_all", b"is_all", "reports", b"reports"]) -> None: ...
 
 Global___AttemptReports: typing_extensions.TypeAlias = AttemptReports
 
@@ -497,12 +522,17 @@ class Welcome(google.protobuf.message.Message):
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: builtins.int
     FENCE_MS_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
+    ASKS_ALL_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     heartbeat_interval_ms: builtins.int
     fence_ms: builtins.int
     """The agent kills what it runs when no heartbeat was acknowledged for so long."""
     session: builtins.int
     """Number of this session, which its starts carry."""
+    asks_all: builtins.bool
+    """The store was put back from a backup: the agent is to report also the ended attempts that were
+    acknowledged and that it remembers. Agents whose facts name "tells-all" answer with `is_all`.
+    """
     def __init__(
         self,
         *,
@@ -510,8 +540,9 @@ class Welcome(google.protobuf.message.Message):
         heartbeat_interval_ms: builtins.int = ...,
         fence_ms: builtins.int = ...,
         session: builtins.int = ...,
+        asks_all: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "fence_ms", b"fence_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["asks_all", b"asks_all", "epoch", b"epoch", "fence_ms", b"fence_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "session", b"session"]) -> None: ...
 
 Global___Welcome: typing_extensions.TypeAlias = Welcome
 
@@ -747,6 +778,64 @@ class SecretValues(google.protobuf.message.Message):
 Global___SecretValues: typing_extensions.TypeAlias = SecretValues
 
 @typing.final
+class OpenEntry(google.protobuf.message.Message):
+    """Asks for a command in an attempt of this host, over a stream of its own. Only agents whose facts name
+    "entries" are sent one.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class SecretsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    KEY_FIELD_NUMBER: builtins.int
+    ATTEMPT_ID_FIELD_NUMBER: builtins.int
+    CONTAINER_FIELD_NUMBER: builtins.int
+    COMMAND_FIELD_NUMBER: builtins.int
+    SECRETS_FIELD_NUMBER: builtins.int
+    ATTACH_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    """Opens CarryEntry once, within seconds."""
+    attempt_id: builtins.str
+    container: builtins.str
+    """Which of several containers."""
+    attach: builtins.bool
+    """See EnterJobOpening."""
+    @property
+    def command(self) -> batchyard.v1.entry_pb2.EntryCommand: ...
+    @property
+    def secrets(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Of plain processes: the attempt's secrets that are variables, of several of the one that is meant."""
+
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        attempt_id: builtins.str = ...,
+        container: builtins.str = ...,
+        command: batchyard.v1.entry_pb2.EntryCommand | None = ...,
+        secrets: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        attach: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["command", b"command"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attach", b"attach", "attempt_id", b"attempt_id", "command", b"command", "container", b"container", "key", b"key", "secrets", b"secrets"]) -> None: ...
+
+Global___OpenEntry: typing_extensions.TypeAlias = OpenEntry
+
+@typing.final
 class ConnectResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -759,6 +848,7 @@ class ConnectResponse(google.protobuf.message.Message):
     ACK_FIELD_NUMBER: builtins.int
     LOG_READ_FIELD_NUMBER: builtins.int
     SECRET_VALUES_FIELD_NUMBER: builtins.int
+    ENTRY_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     @property
     def welcome(self) -> Global___Welcome: ...
@@ -776,6 +866,8 @@ class ConnectResponse(google.protobuf.message.Message):
     def log_read(self) -> Global___LogRead: ...
     @property
     def secret_values(self) -> Global___SecretValues: ...
+    @property
+    def entry(self) -> Global___OpenEntry: ...
     def __init__(
         self,
         *,
@@ -788,10 +880,11 @@ class ConnectResponse(google.protobuf.message.Message):
         ack: Global___AckAttempts | None = ...,
         log_read: Global___LogRead | None = ...,
         secret_values: Global___SecretValues | None = ...,
+        entry: Global___OpenEntry | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["ack", b"ack", "heartbeat_ack", b"heartbeat_ack", "log_read", b"log_read", "message", b"message", "revoke", b"revoke", "secret_values", b"secret_values", "start", b"start", "stop", b"stop", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ack", b"ack", "epoch", b"epoch", "heartbeat_ack", b"heartbeat_ack", "log_read", b"log_read", "message", b"message", "revoke", b"revoke", "secret_values", b"secret_values", "start", b"start", "stop", b"stop", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["welcome", "heartbeat_ack", "start", "stop", "revoke", "ack", "log_read", "secret_values"] | None: ...
+    def HasField(self, field_name: typing.Literal["ack", b"ack", "entry", b"entry", "heartbeat_ack", b"heartbeat_ack", "log_read", b"log_read", "message", b"message", "revoke", b"revoke", "secret_values", b"secret_values", "start", b"start", "stop", b"stop", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["ack", b"ack", "entry", b"entry", "epoch", b"epoch", "heartbeat_ack", b"heartbeat_ack", "log_read", b"log_read", "message", b"message", "revoke", b"revoke", "secret_values", b"secret_values", "start", b"start", "stop", b"stop", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["welcome", "heartbeat_ack", "start", "stop", "revoke", "ack", "log_read", "secret_values", "entry"] | None: ...
 
 Global___ConnectResponse: typing_extensions.TypeAlias = ConnectResponse
 
@@ -830,3 +923,70 @@ class RenewCertificateResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["certificate", b"certificate", "trusted", b"trusted"]) -> None: ...
 
 Global___RenewCertificateResponse: typing_extensions.TypeAlias = RenewCertificateResponse
+
+@typing.final
+class EntryRefusal(google.protobuf.message.Message):
+    """Why a host runs no command in an attempt."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """As of an error, such as "ENTRY_NOT_POSSIBLE"."""
+    message: builtins.str
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "reason", b"reason"]) -> None: ...
+
+Global___EntryRefusal: typing_extensions.TypeAlias = EntryRefusal
+
+@typing.final
+class CarryEntryRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    STARTED_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    started: builtins.bool
+    """The command runs."""
+    @property
+    def refusal(self) -> Global___EntryRefusal: ...
+    @property
+    def output(self) -> batchyard.v1.entry_pb2.EntryOutput: ...
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        started: builtins.bool = ...,
+        refusal: Global___EntryRefusal | None = ...,
+        output: batchyard.v1.entry_pb2.EntryOutput | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["key", b"key", "message", b"message", "output", b"output", "refusal", b"refusal", "started", b"started"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["key", b"key", "message", b"message", "output", b"output", "refusal", b"refusal", "started", b"started"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["key", "started", "refusal", "output"] | None: ...
+
+Global___CarryEntryRequest: typing_extensions.TypeAlias = CarryEntryRequest
+
+@typing.final
+class CarryEntryResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: builtins.int
+    @property
+    def input(self) -> batchyard.v1.entry_pb2.EntryInput: ...
+    def __init__(
+        self,
+        *,
+        input: batchyard.v1.entry_pb2.EntryInput | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["input", b"input"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["input", b"input"]) -> None: ...
+
+Global___CarryEntryResponse: typing_extensions.TypeAlias = CarryEntryResponse

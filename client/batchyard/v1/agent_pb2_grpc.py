@@ -39,6 +39,11 @@ class AgentServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_agent__pb2.ConnectRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_agent__pb2.ConnectResponse.FromString,
                 _registered_method=True)
+        self.CarryEntry = channel.stream_stream(
+                '/batchyard.v1.AgentService/CarryEntry',
+                request_serializer=batchyard_dot_v1_dot_agent__pb2.CarryEntryRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_agent__pb2.CarryEntryResponse.FromString,
+                _registered_method=True)
         self.RenewCertificate = channel.unary_unary(
                 '/batchyard.v1.AgentService/RenewCertificate',
                 request_serializer=batchyard_dot_v1_dot_agent__pb2.RenewCertificateRequest.SerializeToString,
@@ -52,6 +57,14 @@ class AgentServiceServicer(object):
     def Connect(self, request_iterator, context):
         """The first request is a Hello, the first response a Welcome. Messages are
         idempotent; commands carry the leader's epoch and an agent refuses a lower one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CarryEntry(self, request_iterator, context):
+        """Carries what goes into one entry and comes out of it, for a host that was asked to (OpenEntry).
+        The first request is the key; the next says that the command has begun, or why it has not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,6 +84,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.Connect,
                     request_deserializer=batchyard_dot_v1_dot_agent__pb2.ConnectRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_agent__pb2.ConnectResponse.SerializeToString,
+            ),
+            'CarryEntry': grpc.stream_stream_rpc_method_handler(
+                    servicer.CarryEntry,
+                    request_deserializer=batchyard_dot_v1_dot_agent__pb2.CarryEntryRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_agent__pb2.CarryEntryResponse.SerializeToString,
             ),
             'RenewCertificate': grpc.unary_unary_rpc_method_handler(
                     servicer.RenewCertificate,
@@ -105,6 +123,33 @@ class AgentService(object):
             '/batchyard.v1.AgentService/Connect',
             batchyard_dot_v1_dot_agent__pb2.ConnectRequest.SerializeToString,
             batchyard_dot_v1_dot_agent__pb2.ConnectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CarryEntry(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/batchyard.v1.AgentService/CarryEntry',
+            batchyard_dot_v1_dot_agent__pb2.CarryEntryRequest.SerializeToString,
+            batchyard_dot_v1_dot_agent__pb2.CarryEntryResponse.FromString,
             options,
             channel_credentials,
             insecure,

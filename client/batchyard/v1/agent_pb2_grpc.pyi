@@ -41,6 +41,22 @@ _AgentServiceConnectType = typing_extensions.TypeVar(
     ],
 )
 
+_AgentServiceCarryEntryType = typing_extensions.TypeVar(
+    '_AgentServiceCarryEntryType',
+    grpc.StreamStreamMultiCallable[
+        batchyard.v1.agent_pb2.CarryEntryRequest,
+        batchyard.v1.agent_pb2.CarryEntryResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        batchyard.v1.agent_pb2.CarryEntryRequest,
+        batchyard.v1.agent_pb2.CarryEntryResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        batchyard.v1.agent_pb2.CarryEntryRequest,
+        batchyard.v1.agent_pb2.CarryEntryResponse,
+    ],
+)
+
 _AgentServiceRenewCertificateType = typing_extensions.TypeVar(
     '_AgentServiceRenewCertificateType',
     grpc.UnaryUnaryMultiCallable[
@@ -57,12 +73,16 @@ _AgentServiceRenewCertificateType = typing_extensions.TypeVar(
     ],
 )
 
-class AgentServiceStub(typing.Generic[_AgentServiceConnectType, _AgentServiceRenewCertificateType]):
+class AgentServiceStub(typing.Generic[_AgentServiceConnectType, _AgentServiceCarryEntryType, _AgentServiceRenewCertificateType]):
     @typing.overload
     def __init__(self: AgentServiceStub[
         grpc.StreamStreamMultiCallable[
             batchyard.v1.agent_pb2.ConnectRequest,
             batchyard.v1.agent_pb2.ConnectResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            batchyard.v1.agent_pb2.CarryEntryRequest,
+            batchyard.v1.agent_pb2.CarryEntryResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.agent_pb2.RenewCertificateRequest,
@@ -76,6 +96,10 @@ class AgentServiceStub(typing.Generic[_AgentServiceConnectType, _AgentServiceRen
             batchyard.v1.agent_pb2.ConnectRequest,
             batchyard.v1.agent_pb2.ConnectResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            batchyard.v1.agent_pb2.CarryEntryRequest,
+            batchyard.v1.agent_pb2.CarryEntryResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.agent_pb2.RenewCertificateRequest,
             batchyard.v1.agent_pb2.RenewCertificateResponse,
@@ -87,6 +111,11 @@ class AgentServiceStub(typing.Generic[_AgentServiceConnectType, _AgentServiceRen
     idempotent; commands carry the leader's epoch and an agent refuses a lower one.
     """
 
+    CarryEntry: _AgentServiceCarryEntryType
+    """Carries what goes into one entry and comes out of it, for a host that was asked to (OpenEntry).
+    The first request is the key; the next says that the command has begun, or why it has not.
+    """
+
     RenewCertificate: _AgentServiceRenewCertificateType
     """Certifies the key anew with which the host has connected."""
 
@@ -94,6 +123,10 @@ AgentServiceAsyncStub: typing_extensions.TypeAlias = AgentServiceStub[
     grpc.aio.StreamStreamMultiCallable[
         batchyard.v1.agent_pb2.ConnectRequest,
         batchyard.v1.agent_pb2.ConnectResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        batchyard.v1.agent_pb2.CarryEntryRequest,
+        batchyard.v1.agent_pb2.CarryEntryResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.agent_pb2.RenewCertificateRequest,
@@ -110,6 +143,16 @@ class AgentServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[batchyard.v1.agent_pb2.ConnectResponse], collections.abc.AsyncIterator[batchyard.v1.agent_pb2.ConnectResponse]]:
         """The first request is a Hello, the first response a Welcome. Messages are
         idempotent; commands carry the leader's epoch and an agent refuses a lower one.
+        """
+
+    @abc.abstractmethod
+    def CarryEntry(
+        self,
+        request_iterator: _MaybeAsyncIterator[batchyard.v1.agent_pb2.CarryEntryRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[batchyard.v1.agent_pb2.CarryEntryResponse], collections.abc.AsyncIterator[batchyard.v1.agent_pb2.CarryEntryResponse]]:
+        """Carries what goes into one entry and comes out of it, for a host that was asked to (OpenEntry).
+        The first request is the key; the next says that the command has begun, or why it has not.
         """
 
     @abc.abstractmethod

@@ -506,6 +506,8 @@ class SummarizeHostsResponse(google.protobuf.message.Message):
     HOSTS_BY_STATE_FIELD_NUMBER: builtins.int
     CAPACITY_FIELD_NUMBER: builtins.int
     ALLOCATED_FIELD_NUMBER: builtins.int
+    STORE_FIELD_NUMBER: builtins.int
+    BRAKE_FIELD_NUMBER: builtins.int
     @property
     def hosts_by_state(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
         """How many are in each state, by state name; those of none are left out."""
@@ -518,17 +520,110 @@ class SummarizeHostsResponse(google.protobuf.message.Message):
     def allocated(self) -> batchyard.v1.resources_pb2.Resources:
         """What attempts hold of that."""
 
+    @property
+    def store(self) -> Global___StoreRoom:
+        """What the controller keeps all this in; not there until it was measured."""
+
+    @property
+    def brake(self) -> Global___Brake:
+        """Set while silent hosts are waited for beyond their fences, as many fell silent at once."""
+
     def __init__(
         self,
         *,
         hosts_by_state: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         capacity: batchyard.v1.resources_pb2.Resources | None = ...,
         allocated: batchyard.v1.resources_pb2.Resources | None = ...,
+        store: Global___StoreRoom | None = ...,
+        brake: Global___Brake | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["allocated", b"allocated", "capacity", b"capacity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "capacity", b"capacity", "hosts_by_state", b"hosts_by_state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["allocated", b"allocated", "brake", b"brake", "capacity", b"capacity", "store", b"store"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "brake", b"brake", "capacity", b"capacity", "hosts_by_state", b"hosts_by_state", "store", b"store"]) -> None: ...
 
 Global___SummarizeHostsResponse: typing_extensions.TypeAlias = SummarizeHostsResponse
+
+@typing.final
+class StoreRoom(google.protobuf.message.Message):
+    """What the controller's store holds, as it was last measured."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    USED_BYTES_FIELD_NUMBER: builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: builtins.int
+    IS_TIGHT_FIELD_NUMBER: builtins.int
+    FAULT_FIELD_NUMBER: builtins.int
+    size_bytes: builtins.int
+    """Of its file; of several members' the largest."""
+    used_bytes: builtins.int
+    """Of that, what holds something."""
+    quota_bytes: builtins.int
+    """Size that the file can reach."""
+    is_tight: builtins.bool
+    """No new jobs are taken, so that those that are there can go on."""
+    fault: builtins.str
+    """What somebody has to see to; empty: nothing."""
+    def __init__(
+        self,
+        *,
+        size_bytes: builtins.int = ...,
+        used_bytes: builtins.int = ...,
+        quota_bytes: builtins.int = ...,
+        is_tight: builtins.bool = ...,
+        fault: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fault", b"fault", "is_tight", b"is_tight", "quota_bytes", b"quota_bytes", "size_bytes", b"size_bytes", "used_bytes", b"used_bytes"]) -> None: ...
+
+Global___StoreRoom: typing_extensions.TypeAlias = StoreRoom
+
+@typing.final
+class Brake(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SINCE_MS_FIELD_NUMBER: builtins.int
+    SILENT_FIELD_NUMBER: builtins.int
+    HOSTS_FIELD_NUMBER: builtins.int
+    since_ms: builtins.int
+    """Since when, by the controller's clock."""
+    silent: builtins.int
+    """How many hosts are waited for, and of how many."""
+    hosts: builtins.int
+    def __init__(
+        self,
+        *,
+        since_ms: builtins.int = ...,
+        silent: builtins.int = ...,
+        hosts: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hosts", b"hosts", "silent", b"silent", "since_ms", b"since_ms"]) -> None: ...
+
+Global___Brake: typing_extensions.TypeAlias = Brake
+
+@typing.final
+class ReleaseBrakeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ReleaseBrakeRequest: typing_extensions.TypeAlias = ReleaseBrakeRequest
+
+@typing.final
+class ReleaseBrakeResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOSTS_FIELD_NUMBER: builtins.int
+    hosts: builtins.int
+    """How many hosts are waited for no longer."""
+    def __init__(
+        self,
+        *,
+        hosts: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hosts", b"hosts"]) -> None: ...
+
+Global___ReleaseBrakeResponse: typing_extensions.TypeAlias = ReleaseBrakeResponse
 
 @typing.final
 class DescribeHostRequest(google.protobuf.message.Message):
@@ -751,3 +846,117 @@ class RemoveHostResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 Global___RemoveHostResponse: typing_extensions.TypeAlias = RemoveHostResponse
+
+@typing.final
+class DescribeRestoreRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___DescribeRestoreRequest: typing_extensions.TypeAlias = DescribeRestoreRequest
+
+@typing.final
+class Stray(google.protobuf.message.Message):
+    """An attempt that a host keeps, and whose job the store does not know."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: builtins.int
+    HOST_ID_FIELD_NUMBER: builtins.int
+    HOST_NAME_FIELD_NUMBER: builtins.int
+    STARTED_AT_MS_FIELD_NUMBER: builtins.int
+    attempt_id: builtins.str
+    host_id: builtins.str
+    host_name: builtins.str
+    started_at_ms: builtins.int
+    """Since when it runs, by its host's clock; 0: it does not run yet."""
+    def __init__(
+        self,
+        *,
+        attempt_id: builtins.str = ...,
+        host_id: builtins.str = ...,
+        host_name: builtins.str = ...,
+        started_at_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "host_id", b"host_id", "host_name", b"host_name", "started_at_ms", b"started_at_ms"]) -> None: ...
+
+Global___Stray: typing_extensions.TypeAlias = Stray
+
+@typing.final
+class DescribeRestoreResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESTORED_AT_MS_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    IS_OVER_FIELD_NUMBER: builtins.int
+    WAITS_FOR_FIELD_NUMBER: builtins.int
+    ADOPTED_FIELD_NUMBER: builtins.int
+    ENDED_FIELD_NUMBER: builtins.int
+    UNLEARNT_FIELD_NUMBER: builtins.int
+    STRAYS_FIELD_NUMBER: builtins.int
+    restored_at_ms: builtins.int
+    """0: the store was never put back."""
+    generation: builtins.int
+    """Stands in the ids of attempts that were claimed since."""
+    is_over: builtins.bool
+    """All has been learnt that can be; until then no job of the backup is placed."""
+    adopted: builtins.int
+    """How many attempts run on, of which the backup did not know, as part of their jobs."""
+    ended: builtins.int
+    """How many had ended since, so that their jobs have."""
+    @property
+    def waits_for(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of the hosts of the backup that have not told yet what they run."""
+
+    @property
+    def unlearnt(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Attempts of the backup, and their hosts, of which nobody could tell how they ended:
+        lost, and perhaps tried again. At most 10,000.
+        """
+
+    @property
+    def strays(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Stray]:
+        """At most 10,000."""
+
+    def __init__(
+        self,
+        *,
+        restored_at_ms: builtins.int = ...,
+        generation: builtins.int = ...,
+        is_over: builtins.bool = ...,
+        waits_for: collections.abc.Iterable[builtins.str] | None = ...,
+        adopted: builtins.int = ...,
+        ended: builtins.int = ...,
+        unlearnt: collections.abc.Iterable[builtins.str] | None = ...,
+        strays: collections.abc.Iterable[Global___Stray] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["adopted", b"adopted", "ended", b"ended", "generation", b"generation", "is_over", b"is_over", "restored_at_ms", b"restored_at_ms", "strays", b"strays", "unlearnt", b"unlearnt", "waits_for", b"waits_for"]) -> None: ...
+
+Global___DescribeRestoreResponse: typing_extensions.TypeAlias = DescribeRestoreResponse
+
+@typing.final
+class StopStrayRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: builtins.int
+    attempt_id: builtins.str
+    def __init__(
+        self,
+        *,
+        attempt_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id"]) -> None: ...
+
+Global___StopStrayRequest: typing_extensions.TypeAlias = StopStrayRequest
+
+@typing.final
+class StopStrayResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___StopStrayResponse: typing_extensions.TypeAlias = StopStrayResponse

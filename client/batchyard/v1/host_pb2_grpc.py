@@ -74,6 +74,21 @@ class HostServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_host__pb2.RemoveHostRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_host__pb2.RemoveHostResponse.FromString,
                 _registered_method=True)
+        self.ReleaseBrake = channel.unary_unary(
+                '/batchyard.v1.HostService/ReleaseBrake',
+                request_serializer=batchyard_dot_v1_dot_host__pb2.ReleaseBrakeRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_host__pb2.ReleaseBrakeResponse.FromString,
+                _registered_method=True)
+        self.DescribeRestore = channel.unary_unary(
+                '/batchyard.v1.HostService/DescribeRestore',
+                request_serializer=batchyard_dot_v1_dot_host__pb2.DescribeRestoreRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_host__pb2.DescribeRestoreResponse.FromString,
+                _registered_method=True)
+        self.StopStray = channel.unary_unary(
+                '/batchyard.v1.HostService/StopStray',
+                request_serializer=batchyard_dot_v1_dot_host__pb2.StopStrayRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_host__pb2.StopStrayResponse.FromString,
+                _registered_method=True)
 
 
 class HostServiceServicer(object):
@@ -139,6 +154,27 @@ class HostServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReleaseBrake(self, request, context):
+        """Says that hosts that fell silent together are gone: what they ran is given up by their fences.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeRestore(self, request, context):
+        """Tells what came of the last time that the store was put back from a backup.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopStray(self, request, context):
+        """Stops an attempt that a host keeps and the store does not know since; gently first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HostServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -181,6 +217,21 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.RemoveHost,
                     request_deserializer=batchyard_dot_v1_dot_host__pb2.RemoveHostRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_host__pb2.RemoveHostResponse.SerializeToString,
+            ),
+            'ReleaseBrake': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseBrake,
+                    request_deserializer=batchyard_dot_v1_dot_host__pb2.ReleaseBrakeRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_host__pb2.ReleaseBrakeResponse.SerializeToString,
+            ),
+            'DescribeRestore': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeRestore,
+                    request_deserializer=batchyard_dot_v1_dot_host__pb2.DescribeRestoreRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_host__pb2.DescribeRestoreResponse.SerializeToString,
+            ),
+            'StopStray': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopStray,
+                    request_deserializer=batchyard_dot_v1_dot_host__pb2.StopStrayRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_host__pb2.StopStrayResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -399,6 +450,87 @@ class HostService(object):
             '/batchyard.v1.HostService/RemoveHost',
             batchyard_dot_v1_dot_host__pb2.RemoveHostRequest.SerializeToString,
             batchyard_dot_v1_dot_host__pb2.RemoveHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseBrake(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.HostService/ReleaseBrake',
+            batchyard_dot_v1_dot_host__pb2.ReleaseBrakeRequest.SerializeToString,
+            batchyard_dot_v1_dot_host__pb2.ReleaseBrakeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeRestore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.HostService/DescribeRestore',
+            batchyard_dot_v1_dot_host__pb2.DescribeRestoreRequest.SerializeToString,
+            batchyard_dot_v1_dot_host__pb2.DescribeRestoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopStray(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/batchyard.v1.HostService/StopStray',
+            batchyard_dot_v1_dot_host__pb2.StopStrayRequest.SerializeToString,
+            batchyard_dot_v1_dot_host__pb2.StopStrayResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -153,7 +153,55 @@ _HostServiceRemoveHostType = typing_extensions.TypeVar(
     ],
 )
 
-class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSummarizeHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceApproveHostType, _HostServiceRemoveHostType]):
+_HostServiceReleaseBrakeType = typing_extensions.TypeVar(
+    '_HostServiceReleaseBrakeType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
+    ],
+)
+
+_HostServiceDescribeRestoreType = typing_extensions.TypeVar(
+    '_HostServiceDescribeRestoreType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.DescribeRestoreRequest,
+        batchyard.v1.host_pb2.DescribeRestoreResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.DescribeRestoreRequest,
+        batchyard.v1.host_pb2.DescribeRestoreResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.DescribeRestoreRequest,
+        batchyard.v1.host_pb2.DescribeRestoreResponse,
+    ],
+)
+
+_HostServiceStopStrayType = typing_extensions.TypeVar(
+    '_HostServiceStopStrayType',
+    grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.StopStrayRequest,
+        batchyard.v1.host_pb2.StopStrayResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.StopStrayRequest,
+        batchyard.v1.host_pb2.StopStrayResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.StopStrayRequest,
+        batchyard.v1.host_pb2.StopStrayResponse,
+    ],
+)
+
+class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSummarizeHostsType, _HostServiceDescribeHostType, _HostServiceCordonHostType, _HostServiceDrainHostType, _HostServiceReclaimHostType, _HostServiceApproveHostType, _HostServiceRemoveHostType, _HostServiceReleaseBrakeType, _HostServiceDescribeRestoreType, _HostServiceStopStrayType]):
     @typing.overload
     def __init__(self: HostServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -187,6 +235,18 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.host_pb2.RemoveHostRequest,
             batchyard.v1.host_pb2.RemoveHostResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.ReleaseBrakeRequest,
+            batchyard.v1.host_pb2.ReleaseBrakeResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.DescribeRestoreRequest,
+            batchyard.v1.host_pb2.DescribeRestoreResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.StopStrayRequest,
+            batchyard.v1.host_pb2.StopStrayResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -224,6 +284,18 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
             batchyard.v1.host_pb2.RemoveHostRequest,
             batchyard.v1.host_pb2.RemoveHostResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.ReleaseBrakeRequest,
+            batchyard.v1.host_pb2.ReleaseBrakeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.DescribeRestoreRequest,
+            batchyard.v1.host_pb2.DescribeRestoreResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            batchyard.v1.host_pb2.StopStrayRequest,
+            batchyard.v1.host_pb2.StopStrayResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     ListHosts: _HostServiceListHostsType
@@ -257,6 +329,15 @@ class HostServiceStub(typing.Generic[_HostServiceListHostsType, _HostServiceSumm
     be connected. Refused while attempts count as running on it, unless forced.
     """
 
+    ReleaseBrake: _HostServiceReleaseBrakeType
+    """Says that hosts that fell silent together are gone: what they ran is given up by their fences."""
+
+    DescribeRestore: _HostServiceDescribeRestoreType
+    """Tells what came of the last time that the store was put back from a backup."""
+
+    StopStray: _HostServiceStopStrayType
+    """Stops an attempt that a host keeps and the store does not know since; gently first."""
+
 HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.ListHostsRequest,
@@ -289,6 +370,18 @@ HostServiceAsyncStub: typing_extensions.TypeAlias = HostServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.host_pb2.RemoveHostRequest,
         batchyard.v1.host_pb2.RemoveHostResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        batchyard.v1.host_pb2.ReleaseBrakeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.DescribeRestoreRequest,
+        batchyard.v1.host_pb2.DescribeRestoreResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        batchyard.v1.host_pb2.StopStrayRequest,
+        batchyard.v1.host_pb2.StopStrayResponse,
     ],
 ]
 
@@ -363,5 +456,29 @@ class HostServiceServicer(metaclass=abc.ABCMeta):
         """Forgets a host. One that has joined is shut out at once; one that has not must not
         be connected. Refused while attempts count as running on it, unless forced.
         """
+
+    @abc.abstractmethod
+    def ReleaseBrake(
+        self,
+        request: batchyard.v1.host_pb2.ReleaseBrakeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.host_pb2.ReleaseBrakeResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.ReleaseBrakeResponse]]:
+        """Says that hosts that fell silent together are gone: what they ran is given up by their fences."""
+
+    @abc.abstractmethod
+    def DescribeRestore(
+        self,
+        request: batchyard.v1.host_pb2.DescribeRestoreRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.host_pb2.DescribeRestoreResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.DescribeRestoreResponse]]:
+        """Tells what came of the last time that the store was put back from a backup."""
+
+    @abc.abstractmethod
+    def StopStray(
+        self,
+        request: batchyard.v1.host_pb2.StopStrayRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[batchyard.v1.host_pb2.StopStrayResponse, collections.abc.Awaitable[batchyard.v1.host_pb2.StopStrayResponse]]:
+        """Stops an attempt that a host keeps and the store does not know since; gently first."""
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

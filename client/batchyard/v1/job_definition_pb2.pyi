@@ -516,6 +516,7 @@ class ContainerProperties(google.protobuf.message.Message):
     WORKING_DIRECTORY_OPTIONAL_FIELD_NUMBER: builtins.int
     STDIN_FIELD_NUMBER: builtins.int
     OUTPUT_PATH_FIELD_NUMBER: builtins.int
+    TERMINAL_GRACE_S_FIELD_NUMBER: builtins.int
     ENTRYPOINT_FIELD_NUMBER: builtins.int
     IMAGE_PULL_POLICY_FIELD_NUMBER: builtins.int
     CPU_LIMIT_MILLIS_FIELD_NUMBER: builtins.int
@@ -549,20 +550,24 @@ class ContainerProperties(google.protobuf.message.Message):
     stop_timeout_s: builtins.int
     """Seconds from SIGTERM to SIGKILL: at least 2; 0 means 30."""
     working_directory_optional: builtins.bool
-    """The next three are of plain processes alone.
-    Where the host has no folder working_directory, or closes it to the job's user, the
+    """Of plain processes alone: where the host has no folder working_directory, or closes it to the job's user, the
     process starts in its own empty one, and its log begins with a line that says so.
     """
     stdin: builtins.bytes
     """What it reads as its standard input: at most 64 KiB, kept with the job and for all to
-    see who may see the job. Empty: nothing.
+    see who may see the job. Empty: nothing. Not of pods.
     """
     output_path: builtins.str
-    """A file that the job's user is to have a copy of the log in, written while it runs; a
-    path that is not absolute begins where the process started, and missing folders are
-    made. In it %j is the job's id (of a child its array's), %a the child's number (0 of
+    """A file of the host that is to have a copy of the log, written while it runs as whom a
+    plain process of the job would be; a path that is not absolute begins where the process
+    started (of a container it is absolute), and missing folders are made. Not of pods. In it %j is the job's id (of a child its array's), %a the child's number (0 of
     others), %n the node's index (likewise), %t the attempt's number, %x the job's name,
     %N the host's name and %% a "%".
+    """
+    terminal_grace_s: builtins.int
+    """Not of pods, and of an only container. The job has a terminal: its command is started for the
+    first who attaches to it, and it ends once nobody has been at it for so many seconds, from 5 to
+    86,400; 0: it has none. Its image has to have `sleep`; the image's ENTRYPOINT is not run.
     """
     image_pull_policy: builtins.str
     """"Always", "IfNotPresent" or "Never". Empty: "Always" of an image with the tag
@@ -643,13 +648,14 @@ class ContainerProperties(google.protobuf.message.Message):
         working_directory_optional: builtins.bool = ...,
         stdin: builtins.bytes = ...,
         output_path: builtins.str = ...,
+        terminal_grace_s: builtins.int = ...,
         entrypoint: collections.abc.Iterable[builtins.str] | None = ...,
         image_pull_policy: builtins.str = ...,
         cpu_limit_millis: builtins.int = ...,
         security: Global___SecurityContext | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_essential", b"_essential", "essential", b"essential", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "resources", b"resources", "security", b"security"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_essential", b"_essential", "command", b"command", "cpu_architecture", b"cpu_architecture", "cpu_limit_millis", b"cpu_limit_millis", "depends_on", b"depends_on", "entrypoint", b"entrypoint", "environment", b"environment", "essential", b"essential", "execution_role_arn", b"execution_role_arn", "gpu_memory_mib", b"gpu_memory_mib", "gpu_models", b"gpu_models", "image", b"image", "image_pull_policy", b"image_pull_policy", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "log_size_mib", b"log_size_mib", "mount_points", b"mount_points", "name", b"name", "output_path", b"output_path", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "security", b"security", "start_timeout_s", b"start_timeout_s", "stdin", b"stdin", "stop_timeout_s", b"stop_timeout_s", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory", "working_directory_optional", b"working_directory_optional"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_essential", b"_essential", "command", b"command", "cpu_architecture", b"cpu_architecture", "cpu_limit_millis", b"cpu_limit_millis", "depends_on", b"depends_on", "entrypoint", b"entrypoint", "environment", b"environment", "essential", b"essential", "execution_role_arn", b"execution_role_arn", "gpu_memory_mib", b"gpu_memory_mib", "gpu_models", b"gpu_models", "image", b"image", "image_pull_policy", b"image_pull_policy", "job_role_arn", b"job_role_arn", "linux_parameters", b"linux_parameters", "log_configuration", b"log_configuration", "log_size_mib", b"log_size_mib", "mount_points", b"mount_points", "name", b"name", "output_path", b"output_path", "privileged", b"privileged", "readonly_root_filesystem", b"readonly_root_filesystem", "resources", b"resources", "secrets", b"secrets", "security", b"security", "start_timeout_s", b"start_timeout_s", "stdin", b"stdin", "stop_timeout_s", b"stop_timeout_s", "terminal_grace_s", b"terminal_grace_s", "ulimits", b"ulimits", "user", b"user", "volumes", b"volumes", "working_directory", b"working_directory", "working_directory_optional", b"working_directory_optional"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_essential", b"_essential"]) -> typing.Literal["essential"] | None: ...
 
 Global___ContainerProperties: typing_extensions.TypeAlias = ContainerProperties
@@ -1045,6 +1051,7 @@ class JobDefinition(google.protobuf.message.Message):
     TASK_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
     OWNER_FIELD_NUMBER: builtins.int
+    FENCE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     revision: builtins.int
     type: Global___JobDefinitionType.ValueType
@@ -1056,6 +1063,10 @@ class JobDefinition(google.protobuf.message.Message):
     created_at_ms: builtins.int
     owner: builtins.str
     """The user who registered the first revision of this name; empty: the administrator."""
+    fence_s: builtins.int
+    """Seconds of silence of its host after which an attempt is ended there and tried elsewhere: 30 to 86400;
+    -1: never; 0: the queue's.
+    """
     @property
     def container(self) -> Global___ContainerProperties: ...
     @property
@@ -1099,9 +1110,10 @@ class JobDefinition(google.protobuf.message.Message):
         task: Global___TaskProperties | None = ...,
         nodes: Global___NodeProperties | None = ...,
         owner: builtins.str = ...,
+        fence_s: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "name", b"name", "nodes", b"nodes", "owner", b"owner", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "fence_s", b"fence_s", "name", b"name", "nodes", b"nodes", "owner", b"owner", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "revision", b"revision", "scheduling_priority", b"scheduling_priority", "status", b"status", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___JobDefinition: typing_extensions.TypeAlias = JobDefinition
@@ -1188,12 +1200,17 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
     CONSUMABLES_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
+    FENCE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     type: Global___JobDefinitionType.ValueType
     """Default CONTAINER."""
     timeout_s: builtins.int
     scheduling_priority: builtins.int
     propagate_tags: builtins.bool
+    fence_s: builtins.int
+    """Seconds of silence of its host after which an attempt is ended there and tried elsewhere: 30 to 86400;
+    -1: never; 0: the queue's.
+    """
     @property
     def container(self) -> Global___ContainerProperties: ...
     @property
@@ -1239,9 +1256,10 @@ class RegisterJobDefinitionRequest(google.protobuf.message.Message):
         consumables: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         task: Global___TaskProperties | None = ...,
         nodes: Global___NodeProperties | None = ...,
+        fence_s: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "container", b"container", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "consumables", b"consumables", "container", b"container", "fence_s", b"fence_s", "name", b"name", "nodes", b"nodes", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "type", b"type"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_scheduling_priority", b"_scheduling_priority"]) -> typing.Literal["scheduling_priority"] | None: ...
 
 Global___RegisterJobDefinitionRequest: typing_extensions.TypeAlias = RegisterJobDefinitionRequest

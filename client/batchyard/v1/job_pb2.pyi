@@ -4,6 +4,7 @@ isort:skip_file
 Jobs: submit, read, stop, watch, and read their logs."""
 
 import batchyard.v1.attempt_pb2
+import batchyard.v1.entry_pb2
 import batchyard.v1.job_definition_pb2
 import builtins
 import collections.abc
@@ -471,6 +472,7 @@ class SubmitJobRequest(google.protobuf.message.Message):
     POD_OVERRIDES_FIELD_NUMBER: builtins.int
     ARRAY_VALUES_FIELD_NUMBER: builtins.int
     ARRAY_MAX_FAILS_FIELD_NUMBER: builtins.int
+    FENCE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Up to 128 letters, digits, "-" and "_", first a letter or digit."""
     queue: builtins.str
@@ -496,6 +498,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
     array_max_fails: builtins.int
     """Of an array job: once more children than these have FAILED the rest is stopped;
     absent: none are stopped.
+    """
+    fence_s: builtins.int
+    """Seconds of silence of its host after which an attempt is ended there and tried elsewhere: 30 to 86400;
+    -1: never; 0: the definition's.
     """
     @property
     def container(self) -> batchyard.v1.job_definition_pb2.ContainerProperties:
@@ -576,9 +582,10 @@ class SubmitJobRequest(google.protobuf.message.Message):
         pod_overrides: Global___PodOverrides | None = ...,
         array_values: Global___ArrayValues | None = ...,
         array_max_fails: builtins.int | None = ...,
+        fence_s: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_array_max_fails", b"_array_max_fails", "_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "array_max_fails", b"array_max_fails", "array_values", b"array_values", "container", b"container", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "pod_overrides", b"pod_overrides", "propagate_tags", b"propagate_tags", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_array_max_fails", b"_array_max_fails", "_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_max_fails", b"array_max_fails", "array_size", b"array_size", "array_values", b"array_values", "consumables", b"consumables", "container", b"container", "container_overrides", b"container_overrides", "depends_on", b"depends_on", "job_definition", b"job_definition", "name", b"name", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "parameters", b"parameters", "pod_overrides", b"pod_overrides", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_array_max_fails", b"_array_max_fails", "_propagate_tags", b"_propagate_tags", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array_concurrency", b"array_concurrency", "array_max_fails", b"array_max_fails", "array_size", b"array_size", "array_values", b"array_values", "consumables", b"consumables", "container", b"container", "container_overrides", b"container_overrides", "depends_on", b"depends_on", "fence_s", b"fence_s", "job_definition", b"job_definition", "name", b"name", "node_overrides", b"node_overrides", "nodes", b"nodes", "overrides", b"overrides", "parameters", b"parameters", "pod_overrides", b"pod_overrides", "propagate_tags", b"propagate_tags", "queue", b"queue", "request_id", b"request_id", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_array_max_fails", b"_array_max_fails"]) -> typing.Literal["array_max_fails"] | None: ...
     @typing.overload
@@ -1170,6 +1177,7 @@ class Job(google.protobuf.message.Message):
     NODES_FIELD_NUMBER: builtins.int
     NODE_FIELD_NUMBER: builtins.int
     OWNER_FIELD_NUMBER: builtins.int
+    FENCE_S_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -1199,6 +1207,10 @@ class Job(google.protobuf.message.Message):
     """As its submission says; empty where nobody said it."""
     owner: builtins.str
     """The user who submitted it, as the controller knows them; empty: the administrator."""
+    fence_s: builtins.int
+    """Seconds of silence of its host after which an attempt is ended there and tried elsewhere: 30 to 86400;
+    -1: never; 0: its queue's.
+    """
     @property
     def attempts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
     @property
@@ -1271,9 +1283,10 @@ class Job(google.protobuf.message.Message):
         nodes: batchyard.v1.job_definition_pb2.NodeProperties | None = ...,
         node: Global___NodeDetails | None = ...,
         owner: builtins.str = ...,
+        fence_s: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "array", b"array", "container", b"container", "exit_code", b"exit_code", "node", b"node", "nodes", b"nodes", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "nodes", b"nodes", "owner", b"owner", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "_scheduling_priority", b"_scheduling_priority", "annotations", b"annotations", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "container", b"container", "created_at_ms", b"created_at_ms", "depends_on", b"depends_on", "ending_cause", b"ending_cause", "exit_code", b"exit_code", "fence_s", b"fence_s", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "nodes", b"nodes", "owner", b"owner", "parameters", b"parameters", "platform_capabilities", b"platform_capabilities", "propagate_tags", b"propagate_tags", "queue", b"queue", "retry_strategy", b"retry_strategy", "scheduling_priority", b"scheduling_priority", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by", "tags", b"tags", "task", b"task", "timeout_s", b"timeout_s", "waiting_reason", b"waiting_reason"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
     @typing.overload
@@ -1960,6 +1973,7 @@ class ExplainJobResponse(google.protobuf.message.Message):
     DEPENDENT_IDS_FIELD_NUMBER: builtins.int
     DEPENDENTS_FIELD_NUMBER: builtins.int
     DEPENDENTS_IS_LEAST_FIELD_NUMBER: builtins.int
+    CANNOT_RUN_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     state: Global___JobState.ValueType
     summary: builtins.str
@@ -1980,6 +1994,10 @@ class ExplainJobResponse(google.protobuf.message.Message):
     """How many wait for it."""
     dependents_is_least: builtins.bool
     """No more were looked at: there may be more of them."""
+    cannot_run: builtins.bool
+    """As the yard is, it could never start: no host that is known could take it if it were empty, no
+    environment of its queue allows or launches one, or its queue caps less than it asks.
+    """
     @property
     def refusals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Refusal]: ...
     @property
@@ -2003,7 +2021,104 @@ class ExplainJobResponse(google.protobuf.message.Message):
         dependent_ids: collections.abc.Iterable[builtins.str] | None = ...,
         dependents: builtins.int = ...,
         dependents_is_least: builtins.bool = ...,
+        cannot_run: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dependent_ids", b"dependent_ids", "dependents", b"dependents", "dependents_is_least", b"dependents_is_least", "eligible_hosts", b"eligible_hosts", "estimated_start_at_ms", b"estimated_start_at_ms", "first_job_id", b"first_job_id", "job_id", b"job_id", "position", b"position", "position_is_least", b"position_is_least", "refusals", b"refusals", "state", b"state", "summary", b"summary"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cannot_run", b"cannot_run", "dependent_ids", b"dependent_ids", "dependents", b"dependents", "dependents_is_least", b"dependents_is_least", "eligible_hosts", b"eligible_hosts", "estimated_start_at_ms", b"estimated_start_at_ms", "first_job_id", b"first_job_id", "job_id", b"job_id", "position", b"position", "position_is_least", b"position_is_least", "refusals", b"refusals", "state", b"state", "summary", b"summary"]) -> None: ...
 
 Global___ExplainJobResponse: typing_extensions.TypeAlias = ExplainJobResponse
+
+@typing.final
+class EnterJobOpening(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    CONTAINER_FIELD_NUMBER: builtins.int
+    COMMAND_FIELD_NUMBER: builtins.int
+    ATTACH_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    """A job, a child or a node; of a multi-node job it is the main node's attempt."""
+    container: builtins.str
+    """Which of several containers."""
+    attach: builtins.bool
+    """Go to the terminal that the job has; who was at it before leaves."""
+    @property
+    def command(self) -> batchyard.v1.entry_pb2.EntryCommand:
+        """With `attach`: its terminal alone counts."""
+
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        container: builtins.str = ...,
+        command: batchyard.v1.entry_pb2.EntryCommand | None = ...,
+        attach: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["command", b"command"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attach", b"attach", "command", b"command", "container", b"container", "job_id", b"job_id"]) -> None: ...
+
+Global___EnterJobOpening: typing_extensions.TypeAlias = EnterJobOpening
+
+@typing.final
+class EnterJobRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OPEN_FIELD_NUMBER: builtins.int
+    INPUT_FIELD_NUMBER: builtins.int
+    @property
+    def open(self) -> Global___EnterJobOpening: ...
+    @property
+    def input(self) -> batchyard.v1.entry_pb2.EntryInput: ...
+    def __init__(
+        self,
+        *,
+        open: Global___EnterJobOpening | None = ...,
+        input: batchyard.v1.entry_pb2.EntryInput | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["input", b"input", "message", b"message", "open", b"open"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["input", b"input", "message", b"message", "open", b"open"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["open", "input"] | None: ...
+
+Global___EnterJobRequest: typing_extensions.TypeAlias = EnterJobRequest
+
+@typing.final
+class EntryStarted(google.protobuf.message.Message):
+    """The command's host has it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    attempt_id: builtins.str
+    host: builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        attempt_id: builtins.str = ...,
+        host: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_id", b"attempt_id", "host", b"host"]) -> None: ...
+
+Global___EntryStarted: typing_extensions.TypeAlias = EntryStarted
+
+@typing.final
+class EnterJobResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STARTED_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    @property
+    def started(self) -> Global___EntryStarted: ...
+    @property
+    def output(self) -> batchyard.v1.entry_pb2.EntryOutput: ...
+    def __init__(
+        self,
+        *,
+        started: Global___EntryStarted | None = ...,
+        output: batchyard.v1.entry_pb2.EntryOutput | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["message", b"message", "output", b"output", "started", b"started"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "output", b"output", "started", b"started"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["started", "output"] | None: ...
+
+Global___EnterJobResponse: typing_extensions.TypeAlias = EnterJobResponse

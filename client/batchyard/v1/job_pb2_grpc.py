@@ -84,6 +84,11 @@ class JobServiceStub(object):
                 request_serializer=batchyard_dot_v1_dot_job__pb2.ReadLogsRequest.SerializeToString,
                 response_deserializer=batchyard_dot_v1_dot_job__pb2.ReadLogsResponse.FromString,
                 _registered_method=True)
+        self.EnterJob = channel.stream_stream(
+                '/batchyard.v1.JobService/EnterJob',
+                request_serializer=batchyard_dot_v1_dot_job__pb2.EnterJobRequest.SerializeToString,
+                response_deserializer=batchyard_dot_v1_dot_job__pb2.EnterJobResponse.FromString,
+                _registered_method=True)
         self.ExplainJob = channel.unary_unary(
                 '/batchyard.v1.JobService/ExplainJob',
                 request_serializer=batchyard_dot_v1_dot_job__pb2.ExplainJobRequest.SerializeToString,
@@ -169,6 +174,15 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EnterJob(self, request_iterator, context):
+        """Runs a command in the attempt of a job that runs now. The first request says which, the first
+        response that it has begun; the last response is its end. It ends with the attempt, and
+        the stream with its controller.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainJob(self, request, context):
         """Says why a job is where it is, and who waits for it. Its place in line is counted as far as
         some thousandths of a second allow, however long the line is.
@@ -229,6 +243,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ReadLogs,
                     request_deserializer=batchyard_dot_v1_dot_job__pb2.ReadLogsRequest.FromString,
                     response_serializer=batchyard_dot_v1_dot_job__pb2.ReadLogsResponse.SerializeToString,
+            ),
+            'EnterJob': grpc.stream_stream_rpc_method_handler(
+                    servicer.EnterJob,
+                    request_deserializer=batchyard_dot_v1_dot_job__pb2.EnterJobRequest.FromString,
+                    response_serializer=batchyard_dot_v1_dot_job__pb2.EnterJobResponse.SerializeToString,
             ),
             'ExplainJob': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainJob,
@@ -506,6 +525,33 @@ class JobService(object):
             '/batchyard.v1.JobService/ReadLogs',
             batchyard_dot_v1_dot_job__pb2.ReadLogsRequest.SerializeToString,
             batchyard_dot_v1_dot_job__pb2.ReadLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnterJob(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/batchyard.v1.JobService/EnterJob',
+            batchyard_dot_v1_dot_job__pb2.EnterJobRequest.SerializeToString,
+            batchyard_dot_v1_dot_job__pb2.EnterJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

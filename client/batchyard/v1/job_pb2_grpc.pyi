@@ -185,6 +185,22 @@ _JobServiceReadLogsType = typing_extensions.TypeVar(
     ],
 )
 
+_JobServiceEnterJobType = typing_extensions.TypeVar(
+    '_JobServiceEnterJobType',
+    grpc.StreamStreamMultiCallable[
+        batchyard.v1.job_pb2.EnterJobRequest,
+        batchyard.v1.job_pb2.EnterJobResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        batchyard.v1.job_pb2.EnterJobRequest,
+        batchyard.v1.job_pb2.EnterJobResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        batchyard.v1.job_pb2.EnterJobRequest,
+        batchyard.v1.job_pb2.EnterJobResponse,
+    ],
+)
+
 _JobServiceExplainJobType = typing_extensions.TypeVar(
     '_JobServiceExplainJobType',
     grpc.UnaryUnaryMultiCallable[
@@ -201,7 +217,7 @@ _JobServiceExplainJobType = typing_extensions.TypeVar(
     ],
 )
 
-class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJobsType, _JobServiceDescribeJobsType, _JobServiceListJobsType, _JobServiceGetArrayDigestType, _JobServiceCancelJobType, _JobServiceUpdateJobType, _JobServiceTerminateJobType, _JobServiceWatchJobsType, _JobServiceReadLogsType, _JobServiceExplainJobType]):
+class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJobsType, _JobServiceDescribeJobsType, _JobServiceListJobsType, _JobServiceGetArrayDigestType, _JobServiceCancelJobType, _JobServiceUpdateJobType, _JobServiceTerminateJobType, _JobServiceWatchJobsType, _JobServiceReadLogsType, _JobServiceEnterJobType, _JobServiceExplainJobType]):
     @typing.overload
     def __init__(self: JobServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -243,6 +259,10 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
         grpc.UnaryStreamMultiCallable[
             batchyard.v1.job_pb2.ReadLogsRequest,
             batchyard.v1.job_pb2.ReadLogsResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            batchyard.v1.job_pb2.EnterJobRequest,
+            batchyard.v1.job_pb2.EnterJobResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             batchyard.v1.job_pb2.ExplainJobRequest,
@@ -292,6 +312,10 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
             batchyard.v1.job_pb2.ReadLogsRequest,
             batchyard.v1.job_pb2.ReadLogsResponse,
         ],
+        grpc.aio.StreamStreamMultiCallable[
+            batchyard.v1.job_pb2.EnterJobRequest,
+            batchyard.v1.job_pb2.EnterJobResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             batchyard.v1.job_pb2.ExplainJobRequest,
             batchyard.v1.job_pb2.ExplainJobResponse,
@@ -335,6 +359,12 @@ class JobServiceStub(typing.Generic[_JobServiceSubmitJobType, _JobServiceSubmitJ
 
     ReadLogs: _JobServiceReadLogsType
     """Streams an attempt's log; `follow` goes on until the attempt has ended."""
+
+    EnterJob: _JobServiceEnterJobType
+    """Runs a command in the attempt of a job that runs now. The first request says which, the first
+    response that it has begun; the last response is its end. It ends with the attempt, and
+    the stream with its controller.
+    """
 
     ExplainJob: _JobServiceExplainJobType
     """Says why a job is where it is, and who waits for it. Its place in line is counted as far as
@@ -381,6 +411,10 @@ JobServiceAsyncStub: typing_extensions.TypeAlias = JobServiceStub[
     grpc.aio.UnaryStreamMultiCallable[
         batchyard.v1.job_pb2.ReadLogsRequest,
         batchyard.v1.job_pb2.ReadLogsResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        batchyard.v1.job_pb2.EnterJobRequest,
+        batchyard.v1.job_pb2.EnterJobResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         batchyard.v1.job_pb2.ExplainJobRequest,
@@ -476,6 +510,17 @@ class JobServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[batchyard.v1.job_pb2.ReadLogsResponse], collections.abc.AsyncIterator[batchyard.v1.job_pb2.ReadLogsResponse]]:
         """Streams an attempt's log; `follow` goes on until the attempt has ended."""
+
+    @abc.abstractmethod
+    def EnterJob(
+        self,
+        request_iterator: _MaybeAsyncIterator[batchyard.v1.job_pb2.EnterJobRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[batchyard.v1.job_pb2.EnterJobResponse], collections.abc.AsyncIterator[batchyard.v1.job_pb2.EnterJobResponse]]:
+        """Runs a command in the attempt of a job that runs now. The first request says which, the first
+        response that it has begun; the last response is its end. It ends with the attempt, and
+        the stream with its controller.
+        """
 
     @abc.abstractmethod
     def ExplainJob(

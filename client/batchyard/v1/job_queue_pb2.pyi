@@ -199,6 +199,7 @@ class JobQueue(google.protobuf.message.Message):
     PREEMPTIBLE_FIELD_NUMBER: builtins.int
     PLATFORMS_FIELD_NUMBER: builtins.int
     SECURITY_LEVEL_FIELD_NUMBER: builtins.int
+    FENCE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     status: batchyard.v1.compute_environment_pb2.ResourceStatus.ValueType
@@ -222,6 +223,10 @@ class JobQueue(google.protobuf.message.Message):
     """Whether its jobs may be stopped for jobs of higher rank; they run again."""
     security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType
     """What its jobs are kept to on their hosts."""
+    fence_s: builtins.int
+    """Seconds of silence of its host after which an attempt is ended there and tried elsewhere: 30 to 86400;
+    -1: never; 0: the controller's.
+    """
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]: ...
     @property
@@ -261,8 +266,9 @@ class JobQueue(google.protobuf.message.Message):
         preemptible: builtins.bool = ...,
         platforms: collections.abc.Iterable[builtins.str] | None = ...,
         security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
+        fence_s: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "dispatch_order", b"dispatch_order", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "platforms", b"platforms", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "security_level", b"security_level", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "created_at_ms", b"created_at_ms", "dispatch_order", b"dispatch_order", "fence_s", b"fence_s", "job_counts", b"job_counts", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "platforms", b"platforms", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "security_level", b"security_level", "state", b"state", "status", b"status", "status_reason", b"status_reason", "tags", b"tags"]) -> None: ...
 
 Global___JobQueue: typing_extensions.TypeAlias = JobQueue
 
@@ -317,6 +323,7 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
     PREEMPTION_FIELD_NUMBER: builtins.int
     PREEMPTIBLE_FIELD_NUMBER: builtins.int
     SECURITY_LEVEL_FIELD_NUMBER: builtins.int
+    FENCE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     """Default ENABLED."""
@@ -336,6 +343,8 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
     preemptible: builtins.bool
     security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType
     """Default: PRIVILEGED. No other over nodes of a cluster."""
+    fence_s: builtins.int
+    """See JobQueue."""
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]: ...
     @property
@@ -364,8 +373,9 @@ class CreateJobQueueRequest(google.protobuf.message.Message):
         preemption: Global___Preemption.ValueType = ...,
         preemptible: builtins.bool = ...,
         security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
+        fence_s: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "security_level", b"security_level", "state", b"state", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "fence_s", b"fence_s", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "security_level", b"security_level", "state", b"state", "tags", b"tags"]) -> None: ...
 
 Global___CreateJobQueueRequest: typing_extensions.TypeAlias = CreateJobQueueRequest
 
@@ -506,6 +516,7 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
     PREEMPTION_FIELD_NUMBER: builtins.int
     PREEMPTIBLE_FIELD_NUMBER: builtins.int
     SECURITY_LEVEL_FIELD_NUMBER: builtins.int
+    FENCE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     state: batchyard.v1.compute_environment_pb2.ResourceState.ValueType
     priority: builtins.int
@@ -519,6 +530,8 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
     preemptible: builtins.bool
     security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType
     """Holds of all that starts from then on, of those that wait too."""
+    fence_s: builtins.int
+    """Holds of attempts that are placed from then on."""
     @property
     def compute_environment_order(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ComputeEnvironmentOrder]:
         """Replaces the whole order when not empty."""
@@ -548,9 +561,12 @@ class UpdateJobQueueRequest(google.protobuf.message.Message):
         preemption: Global___Preemption.ValueType = ...,
         preemptible: builtins.bool | None = ...,
         security_level: batchyard.v1.security_pb2.SecurityLevel.ValueType = ...,
+        fence_s: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_preemptible", b"_preemptible", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "preemptible", b"preemptible", "priority", b"priority", "scheduling_policy", b"scheduling_policy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_preemptible", b"_preemptible", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "security_level", b"security_level", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_fence_s", b"_fence_s", "_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_preemptible", b"_preemptible", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "fence_s", b"fence_s", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "preemptible", b"preemptible", "priority", b"priority", "scheduling_policy", b"scheduling_policy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_fence_s", b"_fence_s", "_max_overtake_s", b"_max_overtake_s", "_max_running", b"_max_running", "_max_vcpus", b"_max_vcpus", "_preemptible", b"_preemptible", "_priority", b"_priority", "_scheduling_policy", b"_scheduling_policy", "annotations", b"annotations", "compute_environment_order", b"compute_environment_order", "dispatch_order", b"dispatch_order", "fence_s", b"fence_s", "job_state_time_limit_actions", b"job_state_time_limit_actions", "max_overtake_s", b"max_overtake_s", "max_running", b"max_running", "max_vcpus", b"max_vcpus", "name", b"name", "preemptible", b"preemptible", "preemption", b"preemption", "priority", b"priority", "scheduling_policy", b"scheduling_policy", "security_level", b"security_level", "state", b"state"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_fence_s", b"_fence_s"]) -> typing.Literal["fence_s"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_overtake_s", b"_max_overtake_s"]) -> typing.Literal["max_overtake_s"] | None: ...
     @typing.overload

@@ -69,9 +69,9 @@ class SumUsageRequest(google.protobuf.message.Message):
     name: builtins.str
     """As ListJobsRequest.name."""
     ended_after_ms: builtins.int
-    """Attempts that ended at this moment or later, when set."""
+    """Attempts that ended at this moment or later, when set; of jobs no longer kept, on its day or later."""
     ended_before_ms: builtins.int
-    """Attempts that ended before this moment, when set."""
+    """Attempts that ended before this moment, when set; of jobs no longer kept, on its day or before."""
     page_token: builtins.str
     @property
     def by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___UsageKey.ValueType]:

@@ -45,9 +45,11 @@ class UsageServiceServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def SumUsage(self, request, context):
-        """Sums attempts of jobs that are kept, a part of them a call. A call counts 2,000 jobs and
-        attempts at most, some hundredths of a second: sums of further calls are to be added,
-        peaks compared, until there is no token.
+        """Sums attempts, a part of them a call: of jobs that are kept, then of those that are no
+        longer. Of these whole days (UTC) are known by queue, definition and owner, for 400 days
+        if not told otherwise; not their names, nor which job it was (USAGE_KEY_JOB: empty). A
+        call counts 2,000 jobs and attempts at most, some hundredths of a second: sums of further
+        calls are to be added, peaks compared, until there is no token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

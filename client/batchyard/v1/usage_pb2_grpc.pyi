@@ -59,9 +59,11 @@ class UsageServiceStub(typing.Generic[_UsageServiceSumUsageType]):
     ], channel: grpc.aio.Channel) -> None: ...
 
     SumUsage: _UsageServiceSumUsageType
-    """Sums attempts of jobs that are kept, a part of them a call. A call counts 2,000 jobs and
-    attempts at most, some hundredths of a second: sums of further calls are to be added,
-    peaks compared, until there is no token.
+    """Sums attempts, a part of them a call: of jobs that are kept, then of those that are no
+    longer. Of these whole days (UTC) are known by queue, definition and owner, for 400 days
+    if not told otherwise; not their names, nor which job it was (USAGE_KEY_JOB: empty). A
+    call counts 2,000 jobs and attempts at most, some hundredths of a second: sums of further
+    calls are to be added, peaks compared, until there is no token.
     """
 
 UsageServiceAsyncStub: typing_extensions.TypeAlias = UsageServiceStub[
@@ -78,9 +80,11 @@ class UsageServiceServicer(metaclass=abc.ABCMeta):
         request: batchyard.v1.usage_pb2.SumUsageRequest,
         context: _ServicerContext,
     ) -> typing.Union[batchyard.v1.usage_pb2.SumUsageResponse, collections.abc.Awaitable[batchyard.v1.usage_pb2.SumUsageResponse]]:
-        """Sums attempts of jobs that are kept, a part of them a call. A call counts 2,000 jobs and
-        attempts at most, some hundredths of a second: sums of further calls are to be added,
-        peaks compared, until there is no token.
+        """Sums attempts, a part of them a call: of jobs that are kept, then of those that are no
+        longer. Of these whole days (UTC) are known by queue, definition and owner, for 400 days
+        if not told otherwise; not their names, nor which job it was (USAGE_KEY_JOB: empty). A
+        call counts 2,000 jobs and attempts at most, some hundredths of a second: sums of further
+        calls are to be added, peaks compared, until there is no token.
         """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -18,14 +18,16 @@ from batchyard.v1 import (
 )
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import Phase, Report
-from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.attempts import AttemptEnd, GpuClaim
 from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, refuse
 from batchyard_controller.core.requests.settings_rules import check_host_facts, check_reserved
 
 _GPUS = ListOf(
     Rows(GpuFacts, host_pb2.Gpu, message_only=("memory_used_mib", "utilization_percent", "allocated_millis"))
 )
+_GPU_CLAIMS = ListOf(Rows(GpuClaim, agent_pb2.GpuClaim))
 USAGE = Rows(Usage, attempt_pb2.Usage)
 _RESERVED = Rows(Resources, resources_pb2.Resources)
 _FACTS = Rows(HostFacts, host_pb2.HostFacts, Row("capacity", always=True), Row("gpus", kind=_GPUS))
@@ -126,9 +128,22 @@ def _report(message: agent_pb2.AttemptReport) -> Report:
         containers=read_ends(message.containers) if end is None else (),
         hindrance=message.reason if end is None else "",
         image_digest=message.image_digest if end is None else "",
+        gpus=_GPU_CLAIMS.read(message.gpus),
+        resources=_RESERVED.read(message.resources),
     )
 
 
 def _exit_code(said: int) -> int:
     """Return an exit code that a process can have; any other counts as the highest."""
     return said if 0 <= said <= limits.EXIT_CODE_MAX else limits.EXIT_CODE_MAX
+
+
+def room_message(room: Room) -> host_pb2.StoreRoom:
+    """Turn what room a store has into a message."""
+    return host_pb2.StoreRoom(
+        size_bytes=room.size_bytes,
+        used_bytes=room.used_bytes,
+        quota_bytes=room.quota_bytes,
+        is_tight=room.is_tight,
+        fault=room.fault,
+    )

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 from batchyard.ids import AttemptId, HostId, JobId
-from batchyard.states import JobState
+from batchyard.states import EndCause, JobState
 from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.endings import Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,50 @@ class EndSession:
     is_removed: bool = False
 
 
+class Why(NamedTuple):
+    """
+    Why a job moved, as facts; texts are made where they are shown.
+
+    Attributes:
+        trigger: What moved it.
+        by: The id of whose end or start of waiting it follows: what released it, what it waited for in
+            vain, for whom it made room.
+        attempt: The number of the try that began, ended or came to run; 0 for none.
+        host_id: Where that try is.
+        exit_code: Of a try that ended and has one.
+        end: Why that try ended.
+        words: Of whoever cancelled or terminated it; else the runtime's of a try that ended.
+    """
+
+    trigger: Trigger | None = None
+    by: str = ""
+    attempt: int = 0
+    host_id: str = ""
+    exit_code: int | None = None
+    end: EndCause | None = None
+    words: str = ""
+
+
+UNSAID = Why()
+
+
+@dataclass(frozen=True, slots=True)
+class TellBrake:
+    """Tell the operator that the brake has begun to hold *silent* of *hosts*, or, where it does not, that it ceased."""
+
+    holds: bool
+    silent: int
+    hosts: int
+
+
 class PublishMove(NamedTuple):
     """
-    Tell watchers that a job, a child, or a run of children has a new state; a tuple, as there are three of each job.
+    Tell whoever follows that a job, a child, or a run of children has a new state; a tuple, as there are three of each job.
 
     Attributes:
         index: Of a child, or of the first of a run; None for a job.
         stop: The index after the last of a run; 0 when it is one child or a job.
+        group: The records on which it rests (see the store's atoms): with these it is kept.
     """
 
     job_id: JobId
@@ -73,6 +112,8 @@ class PublishMove(NamedTuple):
     after: JobState
     at_ms: int
     stop: int = 0
+    why: Why = UNSAID
+    group: str = ""
 
     @property
     def is_run(self) -> bool:
@@ -88,4 +129,62 @@ class PublishMove(NamedTuple):
             yield self._replace(index=index, stop=0)
 
 
-Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | PublishMove
+class Subject(StrEnum):
+    """What a notice is about."""
+
+    HOST = "HOST"
+    QUEUE = "QUEUE"
+    YARD = "YARD"
+
+
+class Happening(StrEnum):
+    """What happened to a host, a queue or the yard. Stored: a name is never given another meaning."""
+
+    JOINED = "JOINED"
+    LEFT = "LEFT"
+    FELL_SILENT = "FELL_SILENT"
+    CORDONED = "CORDONED"
+    DRAINED = "DRAINED"
+    FREED = "FREED"
+    RECLAIMED = "RECLAIMED"
+    APPROVED = "APPROVED"
+    REMOVED = "REMOVED"
+    FORGOTTEN = "FORGOTTEN"
+    DOUBTED = "DOUBTED"
+    CLOCK_OFF = "CLOCK_OFF"
+    CLOCK_RIGHT = "CLOCK_RIGHT"
+    BLOCKED = "BLOCKED"
+    ALERTED = "ALERTED"
+    EVENTS_LOST = "EVENTS_LOST"
+
+
+class PublishNotice(NamedTuple):
+    """
+    Tell whoever follows what happened to a host, a queue or the yard.
+
+    Attributes:
+        id: The host's id, or the queue's name; empty of the yard.
+        words: More of it, for people.
+        by: The id of the job that it is about, if it is.
+        group: As of `PublishMove`.
+    """
+
+    subject: Subject
+    id: str
+    what: Happening
+    at_ms: int
+    words: str = ""
+    by: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Tell operators something by the log: a sentence, and names and numbers to it."""
+
+    text: str
+    details: tuple[tuple[str, str | int], ...] = ()
+
+
+Published = PublishMove | PublishNotice
+Command = SendStart | SendStop | SendRevoke | SendAck | EndSession | TellBrake | PublishMove | PublishNotice | Warn

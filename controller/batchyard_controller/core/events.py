@@ -14,7 +14,7 @@ from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
 from batchyard.tasks import ContainerEnd
-from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.attempts import AttemptEnd, GpuClaim
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import HostFacts
@@ -22,8 +22,10 @@ from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.placement.plan import Plan
 from batchyard_controller.core.scaling.orders import Operation
 
@@ -31,14 +33,22 @@ from batchyard_controller.core.scaling.orders import Operation
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSubmitted:
     """
-    A job was accepted. Its ``seq`` is set when the event is applied.
+    A job was accepted, perhaps only to end FAILED at once for its tags (AWS). Its ``seq`` is set when this is applied.
 
     Attributes:
-        has_too_many_tags: It was accepted only to end FAILED at once, as in AWS.
+        recalled: Archived jobs that it waits for.
     """
 
     job: Job
     has_too_many_tags: bool = False
+    recalled: tuple[Job, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsArchived:
+    """Jobs that have ended are in the archive, as they are."""
+
+    jobs: tuple[Job, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +103,8 @@ class Report:
         containers: How each of several is by now, of one that is not; empty where its agent does not tell.
         hindrance: What keeps one from starting that is STARTING.
         image_digest: Which image it runs, of one that does.
+        gpus: What it holds of GPUs, where its agent tells.
+        resources: What it was promised of its host, likewise.
     """
 
     attempt_id: AttemptId
@@ -102,6 +114,8 @@ class Report:
     containers: tuple[ContainerEnd, ...] = ()
     hindrance: str = ""
     image_digest: str = ""
+    gpus: tuple[GpuClaim, ...] = ()
+    resources: Resources = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +125,7 @@ class HostJoined:
 
     Attributes:
         by: Who has proved that they may; None on the controller's own machine.
-        run: Number of the agent's run.
-        nonce: Of that run.
+        run, nonce: Number and nonce of the agent's run.
     """
 
     host_id: HostId
@@ -140,8 +153,7 @@ class HostHeard:
     A heartbeat came.
 
     Attributes:
-        session: Whose; 0: unknown.
-        facts: When the host has changed.
+        session, facts: Whose, 0: unknown; when the host has changed.
         wall_ms: What its clock showed; 0 when it did not say.
         reserved: What others than this yard hold of it.
     """
@@ -178,6 +190,11 @@ class HostApproved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrakeReleased:
+    """An operator said that hosts that are silent are not to be waited for beyond their fences."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostRemoved:
     """An operator said that a host is gone for good, and that nothing runs there any more."""
 
@@ -185,11 +202,20 @@ class HostRemoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StrayStopped:
+    """An operator asked to stop an attempt that a host keeps and that is nobody's, as after a restore."""
+
+    host_id: HostId
+    attempt_id: AttemptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptsReported:
-    """A host reported on attempts."""
+    """A host reported on attempts; *is_all*: with these it has told all that it knows of the past, as it was asked."""
 
     host_id: HostId
     reports: tuple[Report, ...]
+    is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,10 +297,24 @@ class DefinitionChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedChanged:
-    """Secrets or access keys were made or changed, or deleted and revoked for ever."""
+    """Secrets or access keys were made or changed, or deleted and revoked for ever; of sinks, what they sign with."""
 
-    kept: tuple[StoredSecret | AccessKey, ...] = ()
+    kept: tuple[StoredSecret | AccessKey | Sink, ...] = ()
     dropped: tuple[StoredSecret | AccessKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkChanged:
+    """A sink is new, or got further, or was switched off or on."""
+
+    sink: Sink
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkDeleted:
+    """A sink is no more."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,12 +374,7 @@ class ProviderAnswered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderListed:
-    """
-    A provider said which of its launches there are.
-
-    Attributes:
-        missing: Those that it had launched before it was asked, and that are not there.
-    """
+    """A provider said which launches there are; *missing* it had launched before it was asked, and they are not there."""
 
     missing: frozenset[LaunchId]
 
@@ -353,9 +388,10 @@ class FrontAsked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
-    """Time has passed; for *late_ms* more than there should between two ticks this process heard nobody."""
+    """Time has passed, *late_ms* more than should between two ticks, when nobody was heard; *room* is the store's."""
 
     late_ms: int = 0
+    room: Room | None = None
 
 
 Event = (
@@ -364,6 +400,7 @@ Event = (
     | JobPriorityChanged
     | JobCancelled
     | JobTerminated
+    | JobsArchived
     | HostJoined
     | HostLeft
     | HostHeard
@@ -371,6 +408,8 @@ Event = (
     | HostReclaimed
     | HostApproved
     | HostRemoved
+    | BrakeReleased
+    | StrayStopped
     | AttemptsReported
     | EnvironmentChanged
     | EnvironmentDeleted
@@ -384,6 +423,8 @@ Event = (
     | ConsumableDeleted
     | DefinitionChanged
     | SealedChanged
+    | SinkChanged
+    | SinkDeleted
     | RoleChanged
     | TokenChanged
     | JoinTokenCreated

@@ -141,6 +141,9 @@ JOIN_TOKEN_TTL_S_MAX = 30 * 24 * 3600
 JOIN_TOKEN_USES_MAX = 10_000
 JOIN_TOKEN_NETWORKS_MAX = 20
 """Ours: who finds a token that was forgotten somewhere should find it useless."""
+SINKS_MAX = 100
+SINK_URL_LENGTH_MAX = 2048
+"""Ours."""
 HOST_NAME_LENGTH_MAX = 253
 """RFC 1035: of a name in text."""
 VOLUME_NAME_LENGTH_MAX = 255
@@ -239,6 +242,16 @@ FENCE_MS = 15 * 60_000
 FENCE_S_MIN, FENCE_S_MAX = 30, 24 * 3600
 """Between them the fence may be set; a shorter one would be passed by a network that is only slow (reliability, R7)."""
 
+FENCE_NEVER_S = -1
+"""What a job or a queue says that has none."""
+
+BRAKE_PERCENT = 20
+"""Where more of the hosts fall silent at once, none of these is given up (reliability, R12)."""
+BRAKE_WINDOW_MS = 60_000
+"""At once; and how long those that are still silent are waited for when most are back."""
+BRAKE_HOSTS_MIN = 3
+"""Ours: fewer may fail by themselves, unless they are all there are."""
+
 
 def fence_margin_ms(fence_ms: int) -> int:
     """Return how long after a fence all has surely ended: grace 30 s, 5 s of slack, clocks one in a thousand apart."""
@@ -254,3 +267,20 @@ RECLAIM_MARGIN_MS = 35_000 + CLOCK_OFF_MS_MAX
 """Ours: by then a host has killed what it runs though it cannot be reached: grace 30 s, 5 s of slack, its clock."""
 CLOCK_OFF_HEARTBEATS = 3
 """Ours: so many heartbeats in a row have to say so; one that waited somewhere says little."""
+
+ENTRY_COMMAND_BYTES_MAX = 64 * KIB
+ENTRY_PIECE_BYTES_MAX = 64 * KIB
+"""Ours: what a command in an attempt is called with, and what goes to it, or comes from it, at once."""
+WINDOW_SIDE_MAX = 10_000
+TERMINAL_TYPE_LENGTH_MAX = 64
+TERMINAL_GRACE_S_MIN = 5
+TERMINAL_GRACE_S_MAX = 24 * 3600
+"""Ours: long enough for a network to come back, and no longer than a day with nobody there."""
+ENTRIES_MAX = 256
+ENTRIES_OF_USER_MAX = 16
+ENTRIES_OF_HOST_MAX = 32
+"""Ours: commands in attempts that run at once, of a controller in all."""
+ENTRY_KEY_MS = 15_000
+"""Ours: how long a host may take to come for an entry."""
+ENTRY_IDLE_MS = 4 * 3600 * 1000
+"""Nothing went in or came out for so long: it is ended. Kubernetes: streamingConnectionIdleTimeout, of kubectl exec."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from batchyard.v1 import agent_pb2 as pb
@@ -30,6 +31,14 @@ class Agents(rpc.AgentServiceServicer):
     ) -> AsyncIterator[pb.ConnectResponse]:
         async for response in self._sessions.serve(request_iterator, self._door.peer(context)):
             yield response
+
+    async def CarryEntry(
+        self, request_iterator: AsyncIterator[pb.CarryEntryRequest], context: Any
+    ) -> AsyncIterator[pb.CarryEntryResponse]:
+        carried = self._sessions.meetings.carry(request_iterator, self._door.peer(context).proven)
+        async with aclosing(carried) as responses:
+            async for response in responses:
+                yield response
 
     async def RenewCertificate(self, request: pb.RenewCertificateRequest, context: Any) -> pb.RenewCertificateResponse:
         authority, host_id = require_authority(self._authority), self._door.peer(context).host_id

@@ -35,6 +35,7 @@ from batchyard_controller.core.access.table import ROWS, Place, Row, require_row
 from batchyard_controller.core.model.identities import Token
 from batchyard_controller.core.requests.permission import denied
 from batchyard_controller.doors import Door, Peer, PeerKind
+from batchyard_controller.driver import ALLOWS_STALE
 from batchyard_controller.issuer import Issuer, is_web_token
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.throttles import Throttles
@@ -43,6 +44,8 @@ from .callers import CALLER
 
 ACCESS_KEY_METADATA = "batchyard-access-key"
 ROLE_METADATA = "batchyard-role"
+STALE_METADATA = "batchyard-stale"
+"""See `batchyard.connection`."""
 _BEARER = "bearer "
 _HEALTH = "/grpc.health.v1.Health/"
 _REFLECTION = "/grpc.reflection"
@@ -73,6 +76,7 @@ class _Call:
     def __init__(self, method: str, row: Row, metadata: Iterable[tuple[str, str | bytes]], peer: Peer) -> None:
         self.method, self.row, self.peer = method, row, peer
         given = dict(metadata)
+        self.takes_stale = STALE_METADATA in given
         bearer = str(given.get("authorization", ""))
         self.credentials = Credentials(
             is_local=peer.kind in _VOUCHED,
@@ -163,6 +167,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
     def _unary(self, handle: Any, begin: Callable[[Any], _Call]) -> Any:
         async def guarded(request: Any, context: Any) -> Any:
             call = await self._learnt(begin(context))
+            self._allow_stale(call, context)
             principal = Principal() if call.row.place is Place.OPEN else self._enter(call, request)
             if principal is None:
                 return self._answers[call.method]()
@@ -178,6 +183,12 @@ class Authorizer(grpc.aio.ServerInterceptor):
             return answer
 
         return guarded
+
+    def _allow_stale(self, call: _Call, context: Any) -> None:
+        """Where there is no leader let who asks for it, and changes nothing, have what was known last, marked."""
+        if call.takes_stale and not call.row.is_change and (since_ms := self._leadership.stale_since_ms):
+            ALLOWS_STALE.set(True)
+            context.set_trailing_metadata(((STALE_METADATA, str(since_ms)),))
 
     def _stream(self, handle: Any, begin: Callable[[Any], _Call]) -> Any:
         async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
@@ -198,6 +209,7 @@ class Authorizer(grpc.aio.ServerInterceptor):
             call = await self._learnt(begin(context))
             principal = self._enter(call, None)
             first: Any = None
+            is_entry, is_noted = call.row.verb is Verb.ENTER, False
 
             async def same() -> AsyncIterator[Any]:
                 nonlocal first
@@ -208,7 +220,14 @@ class Authorizer(grpc.aio.ServerInterceptor):
 
             try:
                 async for answer in handle(same(), context):
-                    self._note(call, principal, answer)
+                    if not is_entry:
+                        self._note(call, principal, answer)
+                    else:
+                        self._require_same(call, principal)
+                        if not is_noted:  # once, before anything is shown
+                            assert principal is not None, "nobody is shown an empty entry"
+                            self._audit.write(call.method, call.row, call.peer, principal, first)
+                            is_noted = True
                     yield answer
             except BatchyardError as error:
                 self._note(call, principal, first, error)

@@ -9,15 +9,24 @@ from typing import Any
 from batchyard.v1 import host_pb2 as pb
 from batchyard.v1 import host_pb2_grpc as rpc
 from batchyard.wording import word
-from batchyard_controller.convert.hosts import host_facts_message
+from batchyard_controller.convert.hosts import host_facts_message, room_message
 from batchyard_controller.convert.values import resources_message
 from batchyard_controller.core.access.roles import Verb, may
 from batchyard_controller.core.access.things import job_thing
 from batchyard_controller.core.model.claims import awaited
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.requests.hosts import approve_host, find_host, mark_host, reclaim_host, remove_host
+from batchyard_controller.core.requests.hosts import (
+    approve_host,
+    find_host,
+    mark_host,
+    reclaim_host,
+    release_brake,
+    remove_host,
+    stop_stray,
+)
 from batchyard_controller.core.views.suspicion import held_against
+from batchyard_controller.core.views.words import host_name
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
@@ -26,6 +35,7 @@ from .callers import caller
 from .paging import decode_token, encode_token, page_size
 
 LISTED = "hosts"
+STRAYS_MAX = 10_000
 PAGE_BYTES_MAX = 2 << 20
 """A page that grows beyond it ends: hosts may say much of themselves, and clients take no answer of any length."""
 Clock = Callable[[], Instant]
@@ -66,6 +76,8 @@ class Hosts(rpc.HostServiceServicer):
                 hosts_by_state={word(pb.HostState, state): number for state, number in states.items()},
                 capacity=resources_message(capacity),
                 allocated=resources_message(allocated),
+                store=None if world.room is None else room_message(world.room),
+                brake=_brake(world),
             )
 
         return await self._leadership.driver.read(look)
@@ -115,6 +127,22 @@ class Hosts(rpc.HostServiceServicer):
 
         await self._leadership.driver.request(decide)
         return pb.RemoveHostResponse()
+
+    async def ReleaseBrake(self, request: pb.ReleaseBrakeRequest, context: Any) -> pb.ReleaseBrakeResponse:
+        def decide(world: World, now: Instant) -> tuple[Any, int]:
+            return release_brake(world)
+
+        return pb.ReleaseBrakeResponse(hosts=await self._leadership.driver.request(decide))
+
+    async def DescribeRestore(self, request: pb.DescribeRestoreRequest, context: Any) -> pb.DescribeRestoreResponse:
+        return await self._leadership.driver.read(restore_message)
+
+    async def StopStray(self, request: pb.StopStrayRequest, context: Any) -> pb.StopStrayResponse:
+        def decide(world: World, now: Instant) -> tuple[Any, None]:
+            return stop_stray(world, request.attempt_id), None
+
+        await self._leadership.driver.request(decide)
+        return pb.StopStrayResponse()
 
     async def _mark(self, name: str, *, cordoned: bool, draining: bool) -> pb.Host:
         def decide(world: World, now: Instant) -> tuple[Any, None]:
@@ -166,3 +194,36 @@ class Hosts(rpc.HostServiceServicer):
         if host.record.cordoned or world.has_wrong_clock(host):
             return pb.HOST_STATE_CORDONED
         return pb.HOST_STATE_SUSPECTED if suspicion else pb.HOST_STATE_READY
+
+
+def _brake(world: World) -> pb.Brake | None:
+    brake = world.brake
+    if brake.since_boot_ms is None:
+        return None
+    return pb.Brake(since_ms=brake.since_wall_ms, silent=brake.silent, hosts=brake.hosts)
+
+
+def restore_message(world: World) -> pb.DescribeRestoreResponse:
+    """Tell what came of the last restore; nothing where there was none."""
+    record, adoption = world.restore, world.adoption
+    if record is None:
+        return pb.DescribeRestoreResponse()
+    strays = sorted(adoption.strays.values(), key=lambda stray: (stray.host_id, stray.attempt_id))
+    return pb.DescribeRestoreResponse(
+        restored_at_ms=record.at_ms,
+        generation=record.generation,
+        is_over=record.is_over,
+        waits_for=sorted(host_name(world, host_id) for host_id in adoption.waits_for),
+        adopted=record.adopted,
+        ended=record.ended,
+        unlearnt=record.unlearnt,
+        strays=[
+            pb.Stray(
+                attempt_id=stray.attempt_id,
+                host_id=stray.host_id,
+                host_name=host_name(world, stray.host_id),
+                started_at_ms=stray.report.started_at_ms,
+            )
+            for stray in strays[:STRAYS_MAX]
+        ],
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from batchyard.array_values import NO_VALUES
-from batchyard.ids import attempt_id
 from batchyard.resources import NO_USAGE
 from batchyard.states import JobState
 from batchyard.task_messages import CONDITIONS
@@ -21,6 +20,7 @@ from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.children import Children
 from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.placement.refusals import HOPELESS_BLOCKS
 from batchyard_controller.core.views import causes, history, parts, waiting, words
 from batchyard_controller.core.views.dependents import dependents_of
 from batchyard_controller.core.views.parts import Part, PartState
@@ -129,7 +129,7 @@ def _node(unit: Unit) -> job_pb2.NodeDetails | None:
 
 def _ended_message(world: World, unit: Unit, ended: EndedAttempt) -> job_pb2.Attempt:
     ran = unit.main if unit.is_parent else unit
-    name = attempt_id(ran.id, ended.number)
+    name = ended.id_of(ran.id)
     count = len(unit.task.containers)
     told = [_container_message(unit, name, part) for part in parts.ended_parts(unit.task, ended.containers)]
     return job_pb2.Attempt(
@@ -220,6 +220,7 @@ def explain_message(world: World, reader: Principal, unit: Unit) -> job_pb2.Expl
     if place is not None and not _sees(world, reader, place.first_id):
         place = replace(place, first_id="")
     dependents = dependents_of(world, unit)
+    refusals = waiting.refusals(world, unit) if waits else ()
     return job_pb2.ExplainJobResponse(
         job_id=unit.id,
         state=job_state_number(unit.state),
@@ -233,7 +234,7 @@ def explain_message(world: World, reader: Principal, unit: Unit) -> job_pb2.Expl
                 largest_capacity=r.largest_capacity,
                 message=r.message,
             )
-            for r in (waiting.refusals(world, unit) if waits else ())
+            for r in refusals
         ],
         position=place.ahead + 1 if place is not None else 0,
         position_is_least=place is not None and not place.is_exact,
@@ -243,6 +244,7 @@ def explain_message(world: World, reader: Principal, unit: Unit) -> job_pb2.Expl
         dependent_ids=[each for each in dependents.ids if _sees(world, reader, each)],
         dependents=dependents.count,
         dependents_is_least=not dependents.is_exact,
+        cannot_run=any(refusal.block in HOPELESS_BLOCKS for refusal in refusals),
     )
 
 

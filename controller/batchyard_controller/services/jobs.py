@@ -1,4 +1,4 @@
-"""JobService: submit, read, stop, watch, and read logs."""
+"""JobService: submit, read, stop, watch, enter, and read logs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from batchyard.errors import FailedPreconditionError, NotFoundError, Reason, Violation
-from batchyard.ids import HostId, JobId, attempt_id
+from batchyard.ids import HostId, JobId
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import job_pb2_grpc as rpc
 from batchyard_controller.convert.values import check_describe
@@ -19,7 +19,8 @@ from batchyard_controller.core.model.jobs import JobKind
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import submissions
-from batchyard_controller.core.requests.checks import Violations, check_range, check_text, quote, refuse
+from batchyard_controller.core.requests.checks import Violations, check_range, check_text, refuse
+from batchyard_controller.core.requests.entering import container_of
 from batchyard_controller.core.requests.names import check_job_id, check_lengths
 from batchyard_controller.core.requests.permission import find_unit
 from batchyard_controller.core.views import history, words
@@ -29,6 +30,7 @@ from batchyard_controller.leadership import Leadership
 from batchyard_controller.sessions import Sessions
 
 from .callers import caller
+from .entries import Entries
 from .job_view import digest_message, explain_message, job_message
 from .listing import Listing, find_array
 from .submissions import Submissions
@@ -45,6 +47,7 @@ class Jobs(rpc.JobServiceServicer):
         self._leadership = leadership
         self._sessions = sessions
         self._submissions = Submissions(leadership, new_job_id)
+        self._entries = Entries(leadership, sessions)
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         return await self._submissions.submit(request)
@@ -117,7 +120,7 @@ class Jobs(rpc.JobServiceServicer):
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Any) -> AsyncIterator[pb.WatchJobsResponse]:
         watch = Watch(request, self._now_ms)
-        async with aclosing(watch.stream(self._leadership.driver, self._sessions.moves)) as responses:
+        async with aclosing(watch.stream(self._leadership.driver)) as responses:
             async for response in responses:
                 yield response
 
@@ -139,15 +142,22 @@ class Jobs(rpc.JobServiceServicer):
         """Find the attempt whose log is asked for; when following, wait for one to start."""
         reader = caller()
         while True:
-            moves = self._sessions.moves
-            place = moves.end
-            found = await self._leadership.driver.read(lambda world: _find_attempt(world, reader, request))
+            driver = self._leadership.driver
+            place = driver.trail.end
+            found = await driver.read(lambda world: _find_attempt(world, reader, request))
             if found is not None:
                 return found
             if not request.follow:
                 text = f"job {request.job_id} has not started; there is no log yet"
                 raise FailedPreconditionError(text, reason=Reason.JOB_NOT_STARTED, metadata={"job_id": request.job_id})
-            await moves.wait(place)
+            await driver.trail.wait(place)
+
+    async def EnterJob(
+        self, request_iterator: AsyncIterator[pb.EnterJobRequest], context: Any
+    ) -> AsyncIterator[pb.EnterJobResponse]:
+        async with aclosing(self._entries.enter(request_iterator)) as responses:
+            async for response in responses:
+                yield response
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
         out: Violations = []
@@ -198,9 +208,10 @@ def _find_attempt(world: World, reader: Principal, request: pb.ReadLogsRequest) 
         raise FailedPreconditionError(text, reason=Reason.JOB_IS_ARRAY, metadata={"job_id": unit.id})
     whose = unit.main.id if unit.is_parent else unit.id
     hosts = {ended.number: ended.host_id for ended in unit.attempts}
+    names = {ended.number: ended.id_of(whose) for ended in unit.attempts}
     live = history.live_attempt(world, unit)
     if live is not None:
-        hosts[live.number] = live.host_id
+        hosts[live.number], names[live.number] = live.host_id, live.id
     if request.attempt and request.attempt not in hosts:
         raise NotFoundError(
             f"job {request.job_id} has no attempt {request.attempt}; it has {len(hosts)}",
@@ -213,7 +224,7 @@ def _find_attempt(world: World, reader: Principal, request: pb.ReadLogsRequest) 
             raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
         return None
     number = request.attempt or max(hosts)
-    container = _container_of(unit, request.container)
+    container = container_of(unit, request.container)
     for ended in unit.attempts:
         has_log = ended.started_at_ms or any(part.started_at_ms for part in ended.containers)
         if ended.number == number and not has_log:
@@ -221,19 +232,7 @@ def _find_attempt(world: World, reader: Principal, request: pb.ReadLogsRequest) 
             text = f"attempt {number} of job {request.job_id} did not start, so it has no log: {why}"
             raise FailedPreconditionError(text, reason=Reason.JOB_NEVER_RAN, metadata={"job_id": request.job_id})
     _check_host_is_kept(world, request.job_id, number, hosts[number])
-    return hosts[number], words.host_name(world, hosts[number]), attempt_id(whose, number), container
-
-
-def _container_of(unit: Unit, name: str) -> str:
-    """Return which of several containers is meant, or nothing of a plain task; refuse one that the job has not."""
-    names = [container.shown_name for container in unit.task.all_containers]
-    if name and name not in names:
-        text = f"{quote(name)} is none of the job's containers: {', '.join(names)}"
-        refuse([Violation("container", text, Reason.UNKNOWN_VALUE)])
-    if not name and len(unit.task.containers) > 1:
-        text = f"the job has several containers, each with a log of its own: {', '.join(names)}"
-        refuse([Violation("container", text, Reason.REQUIRED)])
-    return "" if unit.task.is_plain else name or names[0]
+    return hosts[number], words.host_name(world, hosts[number]), names[number], container
 
 
 def _check_host_is_kept(world: World, job_id: str, number: int, host_id: str) -> None:

@@ -13,6 +13,7 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.access.roles import Verb, may
 from batchyard_controller.core.access.things import secret_thing
 from batchyard_controller.core.model.secrets import AccessKey, Sealed, StoredSecret
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests import secrecy
 from batchyard_controller.core.requests.checks import Violations, check_range, refuse
@@ -97,8 +98,15 @@ class Secrets(rpc.SecretServiceServicer):
 
             count += await driver.request(decide)
 
-    def _seal_anew(self, record: StoredSecret | AccessKey) -> Sealed:
-        kind, name = ("secret", record.name) if isinstance(record, StoredSecret) else ("access_key", record.id)
+    def _seal_anew(self, record: StoredSecret | AccessKey | Sink) -> Sealed:
+        match record:
+            case StoredSecret():
+                kind, name = "secret", record.name
+            case Sink():
+                kind, name = "sink", record.name
+            case _:
+                kind, name = "access_key", record.id
+        assert record.sealed is not None, "asked for"
         return self._vault.seal(kind, name, self._vault.open(kind, name, record.sealed))
 
 

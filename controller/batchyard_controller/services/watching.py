@@ -29,7 +29,7 @@ from batchyard_controller.core.requests.permission import permit
 from batchyard_controller.core.views.snapshot import Watched, take_snapshot
 from batchyard_controller.core.world.world import World
 from batchyard_controller.driver import Driver
-from batchyard_controller.move_log import MoveLog, seen_at_ms
+from batchyard_controller.trail import Part, seen_at_ms, write_cursor
 
 from .callers import caller
 from .job_view import summary_message
@@ -64,7 +64,7 @@ class Watch:
         self._content = request.content
         self._now_ms = now_ms
 
-    async def stream(self, driver: Driver, log: MoveLog) -> AsyncGenerator[pb.WatchJobsResponse]:
+    async def stream(self, driver: Driver) -> AsyncGenerator[pb.WatchJobsResponse]:
         """
         Yield what is to be told.
 
@@ -72,27 +72,31 @@ class Watch:
             NotFoundError: there is no such queue, nor any job that was in it.
             UnavailableError: the term ended.
         """
+        log = driver.trail
+        if self._cursor:
+            await log.recalled()
         place = log.resume(self._cursor)
         if place is None and self._content and seen_at_ms(self._cursor) is None:
-            place, self._cursor = log.end, log.cursor(log.end, self._now_ms())
+            place, self._cursor = log.end, write_cursor(log.end, self._now_ms())
             await driver.read(self._check_queue)
             yield pb.WatchJobsResponse(cursor=self._cursor)
         while True:
             if place is None:
                 place = log.end
-                async for response in self._catch_up(driver, log.cursor(place, self._now_ms())):
+                async for response in self._catch_up(driver, write_cursor(place, self._now_ms())):
                     yield response
             await log.wait(place)
             if self._content == pb.WATCH_CONTENT_CHANGED_IDS:
                 await asyncio.sleep(GATHER_S)
-                moves = log.since(place, MOVES_GATHERED_MAX)
-                responses = self._tell_ids(driver, log, place, moves or [])
+                part = log.since(place, MOVES_GATHERED_MAX)
             else:
-                moves = log.since(place, EVENTS_PER_MESSAGE)
-                responses = self._tell_changes(driver, log, place, moves or [])
-            async for response in responses:
-                yield response
-            place = None if moves is None else place + len(moves)
+                part = log.since(place, EVENTS_PER_MESSAGE)
+            place = None
+            if part is not None:
+                tell = self._tell_ids if self._content == pb.WATCH_CONTENT_CHANGED_IDS else self._tell_changes
+                async for response in tell(driver, part):
+                    yield response
+                place = part.end
 
     async def _catch_up(self, driver: Driver, after: str) -> AsyncGenerator[pb.WatchJobsResponse]:
         """Tell what makes up for changes that are not known; *after* is the cursor then."""
@@ -106,13 +110,12 @@ class Watch:
                 yield pb.WatchJobsResponse(events=events, cursor=after if is_last else self._cursor, snapshot=True)
         self._cursor = after
 
-    async def _tell_changes(
-        self, driver: Driver, log: MoveLog, place: int, moves: list[PublishMove]
-    ) -> AsyncGenerator[pb.WatchJobsResponse]:
+    async def _tell_changes(self, driver: Driver, part: Part) -> AsyncGenerator[pb.WatchJobsResponse]:
         """Tell the changes after a place."""
+        moves = _moves(part)
         if not moves:
             return
-        after = log.cursor(place + len(moves), moves[-1].at_ms)
+        after = write_cursor(part.end, moves[-1].at_ms)
         singles = (s for move in moves for s in move.single() if self._watched.has_unit(s.job_id, s.index))
         for moves_told, is_last in _parts(singles):
             events = await driver.read(partial(self._changes, moves=moves_told))
@@ -120,14 +123,13 @@ class Watch:
                 yield pb.WatchJobsResponse(events=events, cursor=after if is_last else self._cursor)
         self._cursor = after
 
-    async def _tell_ids(
-        self, driver: Driver, log: MoveLog, place: int, moves: list[PublishMove]
-    ) -> AsyncGenerator[pb.WatchJobsResponse]:
+    async def _tell_ids(self, driver: Driver, part: Part) -> AsyncGenerator[pb.WatchJobsResponse]:
         """Tell whose states changed after a place, each once."""
+        moves = _moves(part)
         if not moves:
             return
         ids = await driver.read(partial(self._changed_ids, moves=moves))
-        self._cursor = log.cursor(place + len(moves), moves[-1].at_ms)
+        self._cursor = write_cursor(part.end, moves[-1].at_ms)
         if ids:
             yield pb.WatchJobsResponse(changed_ids=ids, cursor=self._cursor)
 
@@ -170,6 +172,10 @@ class Watch:
             for each in watched.changed_ids(move)
         }
         return list(ids)
+
+
+def _moves(part: Part) -> list[PublishMove]:
+    return [each for _, each in part.told if isinstance(each, PublishMove)]
 
 
 def _parts(items: Iterable[T]) -> Iterator[tuple[list[T], bool]]:

@@ -28,10 +28,14 @@ from batchyard_controller.core.model.hosts import HostRecord
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch
+from batchyard_controller.core.model.past import Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.restores import Restore
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.sinks import Sink
+from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.reactor.recovery import Records, StoredState
 from batchyard_controller.core.world.ledger import Touch
 from batchyard_controller.core.world.world import World
@@ -146,6 +150,7 @@ def _encode_setting(mapping: str) -> Callable[[World, str], bytes | None]:
 
 
 _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
+    "restore": _encode_setting("restores"),
     "environment": _encode_setting("environments"),
     "queue": _encode_setting("queues"),
     "scheduling_policy": _encode_setting("policies"),
@@ -158,12 +163,15 @@ _ENCODERS: dict[str, Callable[[World, str], bytes | None]] = {
     "token": _encode_setting("tokens"),
     "join_token": _encode_setting("join_tokens"),
     "member": _encode_setting("members"),
+    "sink": _encode_setting("sinks"),
     "host": _encode_host,
     "launch": _encode_setting("launches"),
     "job": _encode_job,
     "state": _encode_state,
     "children": _encode_children,
     "attempt": _encode_attempt,
+    "left": lambda world, _: _encode_sparse(world.left),
+    "usage": _encode_setting("past"),
 }
 
 
@@ -312,6 +320,7 @@ class Decoder:
 
 
 _TYPES: dict[str, type] = {
+    "restore": Restore,
     "environment": ComputeEnvironment,
     "queue": JobQueue,
     "scheduling_policy": SchedulingPolicy,
@@ -324,16 +333,22 @@ _TYPES: dict[str, type] = {
     "token": Token,
     "join_token": JoinToken,
     "member": Member,
+    "sink": Sink,
     "host": HostRecord,
     "launch": Launch,
     "state": StoredState,
     "attempt": Attempt,
+    "left": Left,
+    "usage": UsageSum,
 }
+_PLACES_OF_THEIR_OWN = ("scheduling_policy", "children", "launch", "left", "usage")
 _PLACES = {
     "scheduling_policy": "policies",
     "children": "chunks",
     "launch": "launches",
-} | {kind: f"{kind}s" for kind in KINDS if kind not in ("scheduling_policy", "children", "launch")}
+    "left": "left",
+    "usage": "usage",
+} | {kind: f"{kind}s" for kind in KINDS if kind not in _PLACES_OF_THEIR_OWN}
 """Where ``Records`` has each kind."""
 
 

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import assert_never
 
-from batchyard_controller.store.etcd_client import AnswerTooLargeError, EtcdClient, Login, Tls
+from batchyard_controller.core.model.room import Room
+from batchyard_controller.store.etcd_client import AnswerTooLargeError, EtcdClient, FullError, Login, Tls
+from batchyard_controller.store.etcd_janitor import Duty, EtcdJanitor
 from batchyard_controller.store.etcd_reading import Reading
 from batchyard_controller.store.etcd_renewal import EtcdLine, Held
+from batchyard_controller.store.etcd_upkeep import LOOK_S
 from batchyard_controller.store.etcd_wire.v3 import etcd_pb2 as wire
 from batchyard_controller.store.lease import LeaseKeeper, now
 from batchyard_controller.store.packing import LEADER_KEY, check, merge, pack
@@ -40,6 +43,7 @@ LEASE_TTL_S_MIN = 2
 """etcd grants no shorter lease, with its default timing."""
 
 _LEADER_POLL_S = 0.25
+_FULL_POLL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +93,11 @@ class EtcdStore:
             while await self._read_leader() is not None:  # noqa: ASYNC110  (another machine sets no Event of ours)
                 await asyncio.sleep(_LEADER_POLL_S)
             asked_at = now()
-            self._lease = await self._client.grant(self._lease_ttl_s)
+            try:
+                self._lease = await self._client.grant(self._lease_ttl_s)
+            except FullError:  # until the janitor of one that waits, perhaps ours, has made room
+                await asyncio.sleep(_FULL_POLL_S)
+                continue
             epoch = await self._claim(candidate, self._lease)
             if epoch is not None:
                 held = Held(lease=self._lease, key=self._leader_key, epoch=epoch)
@@ -195,6 +203,22 @@ class EtcdStore:
             if not still_leads:
                 self._end_term()
                 raise DeposedError(f"epoch {epoch} does not lead")
+
+    async def tend(self, tell: Callable[[Room], None]) -> None:
+        """See ``Store``."""
+        janitor = EtcdJanitor(self._endpoints, self._tls, self._login, self._client.avoid)
+        try:
+            while True:
+                with contextlib.suppress(StoreError):  # who needs the store says so
+                    tell(await janitor.tend(await self._duty()))
+                await asyncio.sleep(LOOK_S)
+        finally:
+            await janitor.close()
+
+    async def _duty(self) -> Duty:
+        if self._term is not None and self._term.keeper.is_held():
+            return Duty.LEADS
+        return Duty.WAITS if await self._read_leader() is not None else Duty.NOBODY_LEADS
 
     async def close(self) -> None:
         """See ``Store``."""

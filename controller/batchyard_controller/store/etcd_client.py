@@ -75,6 +75,10 @@ class AnswerTooLargeError(StoreUnavailableError):
     """The answer is larger than ``RECEIVE_BYTES_MAX``; ask for less at a time."""
 
 
+class FullError(StoreUnavailableError):
+    """A member's file has reached its quota, so that the cluster takes no writes (etcd's alarm NOSPACE)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
     """
@@ -156,7 +160,23 @@ class EtcdClient:
             StoreUnavailableError: no server answered.
             UnsupportedServerError: see there.
         """
-        return await self._repeat(lambda there: there.call("KV/Range", request, wire.RangeResponse, READ_TIMEOUT_S))
+        return await self.ask("KV/Range", request, wire.RangeResponse)
+
+    async def ask(self, method: str, request: Message, answers: _Answers[M], timeout_s: float = READ_TIMEOUT_S) -> M:
+        """
+        Make a call of the API that does no harm twice.
+
+        Args:
+            method: Its service and name, without the package.
+            request: Of the type that it takes.
+            answers: The type of its answer.
+            timeout_s: For each server that is tried.
+
+        Raises:
+            StoreUnavailableError: no server answered, or it was refused.
+            UnsupportedServerError: see there.
+        """
+        return await self._repeat(lambda there: there.call(method, request, answers, timeout_s))
 
     async def txn(self, request: wire.TxnRequest) -> bool:
         """
@@ -213,11 +233,11 @@ class EtcdClient:
         Ask for a lease and return its id. Raises as ``range`` does.
 
         A lease whose id got lost on the way runs out by itself.
+
+        Raises:
+            FullError: see there.
         """
-        request = wire.LeaseGrantRequest(ttl=ttl_s)
-        answer = await self._repeat(
-            lambda there: there.call("Lease/LeaseGrant", request, wire.LeaseGrantResponse, READ_TIMEOUT_S)
-        )
+        answer = await self.ask("Lease/LeaseGrant", wire.LeaseGrantRequest(ttl=ttl_s), wire.LeaseGrantResponse)
         return answer.id
 
     async def revoke(self, lease: int) -> None:
@@ -232,6 +252,11 @@ class EtcdClient:
                     raise
 
         await self._repeat(send)
+
+    def avoid(self, endpoint: str) -> None:
+        """Let the next call go to another server than *endpoint*, where there are several."""
+        if self._connection is not None and self._connection.endpoint == endpoint and len(self._endpoints) > 1:
+            self._leave(self._connection)
 
     async def close(self) -> None:
         """Close all connections. Idempotent; a later call connects again."""
@@ -353,8 +378,11 @@ def _serialise(message: Message) -> bytes:
 
 
 def _unavailable(endpoint: str, err: grpc.aio.AioRpcError) -> StoreUnavailableError:
-    is_too_large = err.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (err.details() or "")
-    kind = AnswerTooLargeError if is_too_large else StoreUnavailableError
+    kind = StoreUnavailableError
+    if err.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        details = err.details() or ""
+        kind = AnswerTooLargeError if "larger than max" in details else kind
+        kind = FullError if "database space exceeded" in details else kind
     return kind(describe(endpoint, err))
 
 

@@ -8,8 +8,9 @@ splits a key.
 from __future__ import annotations
 
 KINDS = (
-    *("environment", "queue", "scheduling_policy", "quota_share", "consumable", "definition", "secret", "access_key"),
-    *("binding", "token", "join_token", "member", "host", "launch", "job", "state", "children", "attempt"),
+    *("restore", "environment", "queue", "scheduling_policy", "quota_share", "consumable", "definition", "secret"),
+    *("access_key", "binding", "token", "join_token", "member", "sink", "host", "launch", "job", "state", "children"),
+    *("attempt", "left", "usage"),
 )
 """Kinds of records, in the order in which they are needed to build the world."""
 

@@ -10,9 +10,10 @@ faults of the real stores can be called up on it: ``depose`` and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.store.packing import check
 from batchyard_controller.store.protocol import Atom, DeposedError, News, Put, UnknownOutcomeError
 
@@ -149,6 +150,10 @@ class MemoryStore:
         if self._term is None or self._term.epoch != epoch:
             raise DeposedError(f"epoch {epoch} is not led by this store")
         self._data.write(atoms, epoch)
+
+    async def tend(self, tell: Callable[[Room], None]) -> None:
+        """See ``Store``."""
+        await asyncio.Event().wait()
 
     async def close(self) -> None:
         """See ``Store``."""

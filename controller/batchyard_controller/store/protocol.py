@@ -12,11 +12,12 @@ keys' UTF-8 bytes, which is also that of Python's strings.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from batchyard.errors import WorldError
+from batchyard_controller.core.model.room import Room
 
 
 class Put(NamedTuple):
@@ -171,6 +172,13 @@ class Store(Protocol):
             DeposedError: *epoch* does not lead; this call's remaining atoms were not written.
             UnknownOutcomeError: see there.
             AssertionError: an atom is over its limits; nothing was written.
+        """
+
+    async def tend(self, tell: Callable[[Room], None]) -> None:
+        """
+        Keep the store in order for ever, whether this candidate leads or waits, and *tell* what room there is.
+
+        What cannot be put right is the room's fault. A store that cannot be reached is not told of.
         """
 
     async def close(self) -> None:

@@ -20,11 +20,12 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from batchyard.state_folder import make_private_folder
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.store.packing import check, merge
 from batchyard_controller.store.protocol import (
     Atom,
@@ -39,6 +40,16 @@ from batchyard_controller.store.protocol import (
 PAGE_PAIRS = 2000
 LAYOUT = 1
 """Layout of the tables, kept in ``user_version``."""
+
+TEND_S = 10.0
+RESERVE_BYTES = 64 << 20
+"""Of the disk, what is kept for what becomes of jobs that are there already."""
+WAL_BYTES = 64 << 20
+"""Length of the write-ahead log from which on it is cut; SQLite itself lets it stay as long as it ever was."""
+VACUUM_PAGES = 1_000
+"""Free pages that are given back to the disk at a time; a few milliseconds."""
+_FREE_SHARE = 4
+"""A file is made smaller from the moment that a quarter of it is free."""
 
 _LOCK_POLL_S = 0.1
 _BUSY_S = 5.0
@@ -58,6 +69,25 @@ class _Term:
     epoch: int
     lock_fd: int
     over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def is_led(path: Path) -> bool:
+    """Say whether somebody leads in the file at *path*, without opening it."""
+    try:
+        lock_fd = os.open(_lock_path(path), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock_fd)
+    return False
+
+
+def _lock_path(path: Path) -> str:
+    return f"{path}.lock"
 
 
 class SqliteStore:
@@ -140,6 +170,14 @@ class SqliteStore:
             await self.resign()
             raise UnknownOutcomeError(f"{self._path}: {err}") from err
 
+    async def tend(self, tell: Callable[[Room], None]) -> None:
+        """See ``Store``; who waits for a file leaves it alone."""
+        while True:
+            if self._term is not None:
+                with contextlib.suppress(StoreUnavailableError, sqlite3.Error, OSError):  # who needs the store says so
+                    tell(await self._in_worker(self._keep))
+            await asyncio.sleep(TEND_S)
+
     async def close(self) -> None:
         """See ``Store``."""
         if self._closed:
@@ -153,7 +191,7 @@ class SqliteStore:
     async def _lock(self) -> int:
         """Wait for the lock and return the descriptor that holds it."""
         make_private_folder(self._path.parent)
-        lock_fd = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock_fd = os.open(_lock_path(self._path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while True:
                 # A blocking flock could not be cancelled.
@@ -192,6 +230,8 @@ class SqliteStore:
         (layout,) = connection.execute("PRAGMA user_version").fetchone()
         if layout not in (0, LAYOUT):
             raise StoreUnavailableError(f"{self._path} has layout {layout}; this Batchyard knows layout {LAYOUT} alone")
+        if layout == 0:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of use before there is anything alone
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreUnavailableError(f"{self._path} is on a file system that cannot hold a store (no WAL)")
@@ -222,6 +262,28 @@ class SqliteStore:
             connection.executemany("INSERT OR REPLACE INTO kv VALUES (?, ?)", puts)
             deletes = ((change.key,) for change in changes if isinstance(change, Delete))
             connection.executemany("DELETE FROM kv WHERE key = ?", deletes)
+
+    def _keep(self) -> Room:
+        """Give back what is free, a little at a time, and tell what room there is."""
+        connection = self._writing()
+        pages, free, page_bytes = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        if free * _FREE_SHARE > pages:
+            connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        wal = Path(f"{self._path}-wal")
+        if wal.exists() and wal.stat().st_size > WAL_BYTES:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        disk = os.statvfs(self._path)
+        room = Room(
+            size_bytes=pages * page_bytes,
+            used_bytes=(pages - free) * page_bytes,
+            quota_bytes=pages * page_bytes + disk.f_bavail * disk.f_frsize,
+            reserve_bytes=RESERVE_BYTES,
+        )
+        if not room.is_tight:
+            return room
+        return replace(room, fault=f"the disk of {self._path} is nearly full: make room there")
 
     def _begin_read(self, prefix: str) -> tuple[sqlite3.Connection, sqlite3.Cursor]:
         reader = self._connect()

@@ -26,7 +26,14 @@ EPOCH = 3
 SESSION = 4
 
 
-def spec(attempt_id: AttemptId = A, *, runtime: str = "process", timeout_s: int = 0, gpus: tuple[GpuClaim, ...] = ()):
+def spec(
+    attempt_id: AttemptId = A,
+    *,
+    runtime: str = "process",
+    timeout_s: int = 0,
+    gpus: tuple[GpuClaim, ...] = (),
+    fence_ms: int | None = None,
+):
     launch = LaunchSpec(
         attempt_id=attempt_id,
         job_id=attempt_id.partition("#")[0],
@@ -35,7 +42,9 @@ def spec(attempt_id: AttemptId = A, *, runtime: str = "process", timeout_s: int 
         log_path=Path("log"),
         log_bytes_max=1000,
     )
-    return AttemptSpec(attempt_id=attempt_id, runtime=runtime, launch=launch, timeout_s=timeout_s, gpus=gpus)
+    return AttemptSpec(
+        attempt_id=attempt_id, runtime=runtime, launch=launch, timeout_s=timeout_s, gpus=gpus, fence_ms=fence_ms
+    )
 
 
 def at(ms: int) -> Now:

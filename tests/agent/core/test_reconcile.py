@@ -448,6 +448,33 @@ def test_the_fence_also_stops_what_waits_and_what_is_launching():
     assert turn(t, 60_001, started(A)).actions == [Signal(A, "process", KILL)]
 
 
+def test_each_attempt_is_killed_at_its_own_fence_whatever_the_hosts_is():
+    t = table()
+    turn(t, 0, opened(0))
+    running(t, A, fence_ms=30_000)
+    running(t, B, fence_ms=0)
+    running(t, C)
+    assert t.next_due_ms == 30_000
+    assert turn(t, 30_000, Ticked()).actions == [Signal(A, "process", KILL)]
+    assert turn(t, 59_999, Ticked()).actions == [Signal(A, "process", KILL)]  # again, as it lives
+    [report] = turn(t, 59_999, exited(A, exit_code=137)).reports
+    assert (report.cause, report.reason) == (EndCause.FENCED, "Killed after 30 s without the controller")
+    assert t.next_due_ms == 60_000
+    assert turn(t, 60_000, Ticked()).actions == [Signal(C, "process", KILL)]
+    turn(t, 60_001, exited(C, exit_code=137))
+    assert turn(t, 10**9, Ticked()).actions == []
+    assert t.next_due_ms is None
+
+
+def test_what_waits_is_launched_by_its_own_fence():
+    """Out of touch for longer than one's fence, and not the others'."""
+    t = table(launch_limits={"process": 1})
+    turn(t, 0, opened(0), start(A), start(B, fence_ms=30_000), start(C, fence_ms=0))
+    after = turn(t, 40_000, exited(A))
+    assert [a.spec.attempt_id for a in after.actions if isinstance(a, Launch)] == [C]
+    assert {r.attempt_id: r.cause for r in after.reports} == {A: EndCause.EXITED, B: EndCause.FENCED}
+
+
 def test_a_fence_of_zero_never_kills():
     t = table()
     turn(t, 0, opened(0, fence_ms=0))

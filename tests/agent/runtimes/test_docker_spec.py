@@ -75,6 +75,8 @@ def test_plain_attempt_is_translated_whole() -> None:
         "WorkingDir": "",
         "Tty": False,
         "OpenStdin": False,
+        "StdinOnce": False,
+        "AttachStdin": False,
         "HostConfig": {
             "Init": True,
             "RestartPolicy": {"Name": "no"},

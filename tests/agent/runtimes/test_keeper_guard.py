@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from batchyard.state_folder import make_private_folder
 from batchyard_agent.config import keeper_dir
 from batchyard_agent.keeper import marks
 from batchyard_agent.keeper.guard import Guard
+from batchyard_agent.keeper.record import FENCE_OF_HOST
 from batchyard_agent.keeper_link import KeeperLink
 from batchyard_agent.runtimes.docker import DockerRuntime
 from batchyard_agent.runtimes.protocol import Adoption, Exited, Observation, StartFailed, Vanished
@@ -42,7 +44,7 @@ async def main():
     host = await Host(runtime(folder, enforcement=sys.argv[3])).open()
     await host.runtime.launch(shell(folder, sys.argv[4]))
     now_ms = int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000)
-    host.runtime._link.guard(deadline_ms=now_ms + int(sys.argv[5]), containers=0, engine="", query="")
+    host.runtime._link.guard(since_ms=now_ms, fence_ms=int(sys.argv[5]), containers=(), engine="", query="")
     print("launched", flush=True)
     await asyncio.Event().wait()
 
@@ -82,7 +84,7 @@ async def test_at_the_deadline_all_ends_and_nothing_starts_before_a_later_one(ho
     await host.runtime.launch(spec)
     await until(lambda: log_of(spec))
     (mark,) = {each.mark for each in kept(tmp_path / "keeper").values()}
-    host.runtime._link.guard(deadline_ms=boot_ms() + 200, containers=0, engine="", query="")
+    host.runtime._link.guard(since_ms=boot_ms(), fence_ms=200, containers=(), engine="", query="")
     end = await host.end(spec)
     assert isinstance(end, Exited)
     assert (end.exit_code, end.is_fenced) == (137, True)
@@ -90,8 +92,22 @@ async def test_at_the_deadline_all_ends_and_nothing_starts_before_a_later_one(ho
     refused = await host.done(attempt(tmp_path, "true", number=2))
     assert isinstance(refused, StartFailed)
     assert (refused.host_failed, "out of touch" in refused.reason) == (True, True)
-    host.runtime._link.guard(deadline_ms=boot_ms() + 60_000, containers=0, engine="", query="")
+    host.runtime._link.guard(since_ms=boot_ms(), fence_ms=60_000, containers=(), engine="", query="")
     assert isinstance(await host.done(attempt(tmp_path, "true", number=3)), Exited)
+
+
+async def test_each_process_ends_at_its_own_fence_also_under_the_next_keeper(host: Host, tmp_path: Path) -> None:
+    short, never = (replace(shell(tmp_path, STUBBORN, number=n), fence_ms=ms) for n, ms in ((1, 200), (2, 0)))
+    for spec in (short, never):
+        await host.runtime.launch(spec)
+        await until(lambda spec=spec: log_of(spec))
+    os.kill(keeper(tmp_path / "keeper"), signal.SIGKILL)
+    await until(lambda: host.runtime._link.is_open and len(host.runtime._link.kept) == 2)
+    host.runtime._link.guard(since_ms=boot_ms(), fence_ms=100, containers=(), engine="", query="")
+    end = await host.end(short)
+    assert isinstance(end, Exited)
+    assert end.is_fenced
+    assert lives(int(log_of(never)))
 
 
 @pytest.mark.parametrize("who", ["agent stopped", "agent killed", "keeper killed", "keeper stopped", "both killed"])
@@ -111,7 +127,8 @@ async def test_whoever_is_gone_at_the_deadline(tmp_path: Path, enforcement: str,
             # A keeper that stands still is found out within 10 s, and its successor is late.
             await until(lambda: not marks.marked(mark))
         else:
-            while boot_ms() < int((folder / "deadline").read_text().split()[1]):
+            _, since_ms, fence_ms, *_ = (folder / "contact").read_text().split("\n")
+            while boot_ms() < int(since_ms) + int(fence_ms):
                 assert lives(int(log_of(spec)))
     heir = Host(runtime(tmp_path, enforcement=enforcement))  # type: ignore[arg-type]
     await heir.open()
@@ -141,7 +158,7 @@ async def test_what_both_left_ends_before_the_next_agent_is_up(tmp_path: Path, e
     make_private_folder(keeper_dir(state))
     (tmp_path / "keeper").symlink_to(keeper_dir(state))
     with fenced_agent(tmp_path, enforcement, 1500) as agent:
-        await until((tmp_path / "keeper" / "deadline").exists)  # it is told after the start
+        await until((tmp_path / "keeper" / "contact").exists)  # it is told after the start
         (mark,) = {each.mark for each in kept(tmp_path / "keeper").values()}
         os.kill(keeper(tmp_path / "keeper"), signal.SIGKILL)
         agent.kill()
@@ -150,22 +167,37 @@ async def test_what_both_left_ends_before_the_next_agent_is_up(tmp_path: Path, e
     end_attempts(keeper_dir(state))
 
 
-def test_a_deadline_is_kept_for_this_boot_alone(tmp_path: Path) -> None:
-    Guard(str(tmp_path), "this boot").tell(5_000, 1, "/engine", "/query")
-    for boot_id, deadline_ms in (("this boot", 5_000), ("the next", 0)):
+def test_what_was_told_is_kept_for_this_boot_alone(tmp_path: Path) -> None:
+    Guard(str(tmp_path), "this boot").tell(1_000, 4_000, "0,2000", "/engine", "/query")
+    for boot_id, is_this in (("this boot", True), ("the next", False)):
         guard = Guard(str(tmp_path), boot_id)
         guard.load()
-        assert guard.deadline_ms == deadline_ms
-        assert guard.has_passed(6.0) is (deadline_ms > 0)
-        assert not guard.has_passed(4.0)
-    (tmp_path / "deadline").write_bytes(b"this boot\nx\n\xff\n")
+        assert guard.since_ms == (1_000 if is_this else 0)
+        assert guard.has_passed(FENCE_OF_HOST, 6.0) is is_this
+        assert not guard.has_passed(FENCE_OF_HOST, 4.0)
+    (tmp_path / "contact").write_bytes(b"this boot\nx\n\xff\n")
     damaged = Guard(str(tmp_path), "this boot")
     damaged.load()
-    assert damaged.deadline_ms == 0
+    assert damaged.since_ms == 0
+
+
+def test_each_fence_has_its_time(tmp_path: Path) -> None:
+    """Containers are ended when one of theirs has passed, again every 5 s, and at once when another passes."""
+    guard = Guard(str(tmp_path), "this boot")
+    assert not guard.has_passed(2_000, 10**6)  # nobody has said since when
+    guard.tell(1_000, 4_000, "0,2000,8000", "/engine", "/query")
+    passed = [[guard.has_passed(fence_ms, at_s) for fence_ms in (FENCE_OF_HOST, 0, 2_000, 8_000)] for at_s in (2, 3, 5)]
+    assert passed == [[False] * 4, [False, False, True, False], [True, False, True, False]]
+    assert guard.is_needed()
+    rounds = [at_s for at_s in range(1, 20) if guard.begins_round(at_s)]
+    assert rounds == [3, 8, 9, 14, 19]
+    guard.tell(1_000, 4_000, "0", "/engine", "/query")
+    assert not guard.is_needed()
+    assert not guard.begins_round(10**6)
 
 
 class Engine(http.server.BaseHTTPRequestHandler):
-    """Answers as an engine with two containers."""
+    """Answers as an engine with three containers, two of which have fences of their own."""
 
     asked: list[str]
 
@@ -177,7 +209,10 @@ class Engine(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.asked.append(f"GET {self.path}")
-        self._answer(b'[{"Id": "c1"}, {"Id": "c2"}]')
+        self._answer(
+            b'[{"Id": "c1", "Labels": {}}, {"Id": "never", "Labels": {"batchyard.fence": "0"}},'
+            b' {"Id": "c2", "Labels": {"batchyard.fence": "1"}}]'
+        )
 
     def do_POST(self) -> None:
         self.asked.append(f"POST {self.path}")
@@ -203,19 +238,25 @@ async def test_containers_are_killed_through_the_engines_socket(
         try:
             link = KeeperLink(tmp_path / "keeper")
             await link.open()
-            link.guard(deadline_ms=boot_ms() - 1, containers=2, engine=str(tmp_path / "engine"), query="/all?of=us")
+            link.guard(
+                since_ms=boot_ms() - 2,
+                fence_ms=1,
+                containers=[0, 1],
+                engine=str(tmp_path / "engine"),
+                query="/all?of=us",
+            )
             await until(lambda: len(asked) >= 3)
         finally:
             server.shutdown()
             thread.join()
     assert asked[:3] == ["GET /all?of=us", "POST /containers/c1/kill", "POST /containers/c2/kill"]
-    link.guard(deadline_ms=0, containers=0, engine="", query="")
+    link.guard(since_ms=0, fence_ms=0, containers=(), engine="", query="")
     await link.close()
 
 
 @pytest.mark.docker
 async def test_a_container_ends_at_the_deadline(tmp_path: Path) -> None:
-    """With a real engine, and another agent's container beside it, which goes on."""
+    """With a real engine; beside it one without a fence, and another agent's, which go on."""
     ensure_image()
     scopes, told = [f"guard-{os.getpid()}-{number}" for number in range(2)], list[Observation]()
     runtimes = [DockerRuntime(scope, home=scope, address=ENGINE_ADDRESS) for scope in scopes]
@@ -225,16 +266,19 @@ async def test_a_container_ends_at_the_deadline(tmp_path: Path) -> None:
         for number, each in enumerate(runtimes):
             await each.open(told.append)
             await each.launch(container_spec(tmp_path, named(f"guard-{number}#1"), "sleep", "600"))
-        await until(lambda: len(told) == 2)
-        engine, query = runtimes[0].guarded()
-        link.guard(deadline_ms=boot_ms() + 100, containers=1, engine=engine, query=query)
+        never = container_spec(tmp_path, named("guard-0#2"), "sleep", "600")
+        await runtimes[0].launch(replace(never, fence_ms=0))
         await until(lambda: len(told) == 3)
-        assert isinstance(told[2], Exited)
-        assert (told[2].exit_code, told[2].attempt_id) == (137, named("guard-0#1"))
+        engine, query = runtimes[0].guarded()
+        link.guard(since_ms=boot_ms(), fence_ms=100, containers=[0, 100], engine=engine, query=query)
+        await until(lambda: len(told) == 4)
+        assert isinstance(told[3], Exited)
+        assert (told[3].exit_code, told[3].attempt_id) == (137, named("guard-0#1"))
+        assert named("guard-0#2") in await runtimes[0].launched()
         assert await runtimes[1].launched() == [named("guard-1#1")]
     finally:
         for scope, each in zip(scopes, runtimes, strict=True):
             await each.close()
             remove_all(scope)
-        link.guard(deadline_ms=0, containers=0, engine="", query="")
+        link.guard(since_ms=0, fence_ms=0, containers=(), engine="", query="")
         await link.close()

@@ -219,6 +219,25 @@ async def test_attempts_of_a_killed_keeper_keep_their_exit_codes(agents: Agents,
     await host.clear()
 
 
+async def test_what_a_keeper_did_not_hear_the_next_forgets(agents: Agents, tmp_path: Path) -> None:
+    """Told to forget while it stands still, and then killed, it leaves nothing to its successor."""
+    host = await agents.successor()
+    specs = [attempt(tmp_path, "true", number=number) for number in (1, 2)]
+    for spec in specs:
+        await host.runtime.launch(spec)
+        await host.end(spec)
+    before = keeper(tmp_path / "keeper")
+    os.kill(before, signal.SIGSTOP)
+    await host.runtime.remove(specs[0].attempt_id)
+    agents.kill_keeper()
+    await host.runtime.remove(specs[1].attempt_id)
+    await until(lambda: keeper(tmp_path / "keeper") not in {0, before})
+    await until(lambda: host.runtime._link.is_open)
+    assert host.runtime._link.kept == {}
+    await until(lambda: not kept(tmp_path / "keeper"))
+    await host.clear()
+
+
 async def test_a_keeper_that_stands_still_is_replaced(
     agents: Agents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

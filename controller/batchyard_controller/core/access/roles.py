@@ -26,6 +26,8 @@ class Verb(StrEnum):
     CHANGE = "change"
     USE = "use"
     """A secret or a definition, by a job; for the gateway: keys that sign."""
+    ENTER = "run a command in"
+    """What runs there runs as the job's owner, with what that may, so it is for the owner."""
 
 
 class Kind(StrEnum):
@@ -49,6 +51,7 @@ class Kind(StrEnum):
     JOIN_TOKEN = "join token"  # noqa: S105  # a word
     SESSION = "session of a host"
     METRICS = "metrics"
+    SINK = "sink"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ _CREDENTIALS = (Kind.TOKEN, Kind.ACCESS_KEY)
 _OWN_CREDENTIALS = (Reach.OWN, "READ CHANGE", _CREDENTIALS)
 """Each may see and revoke what stands for them."""
 _SUBMITS = (
-    (Reach.OWN, "READ READ_LOG CHANGE", (Kind.JOB,)),
+    (Reach.OWN, "READ READ_LOG CHANGE ENTER", (Kind.JOB,)),
     (Reach.OWN, "CREATE CHANGE", (Kind.DEFINITION,)),
     (Reach.OWN_OR_YARDS, "READ USE", (Kind.DEFINITION,)),
     (Reach.OWN, "READ CREATE CHANGE USE", (Kind.SECRET,)),
@@ -168,6 +171,7 @@ RIGHTS: Mapping[Role, _Rights] = {
         (Reach.ANY, "USE", (Kind.SIGNING_KEY,)),
         (Reach.ANY, "READ", (Kind.QUEUE, Kind.COUNTS, Kind.HOST)),  # of which its console keeps figures
     ),
+    Role.RELAY: _rights((Reach.ANY, "READ USE", (Kind.SINK,)), (Reach.ANY, "READ", (Kind.JOB,))),
     Role.METRICS: _rights((Reach.ANY, "READ", (Kind.METRICS,))),
 }
 """Of each role what it may do; all that stands nowhere here is denied."""

@@ -40,7 +40,7 @@ class Row:
     Attributes:
         kind: None: the request says it.
         queue: The field that names a queue; empty: it is of none.
-        named: The field that names the thing, for the audit, by its path; empty: none does.
+        named: The field that names the thing, for the audit, by its path; several with blanks; empty: none does.
     """
 
     verb: Verb
@@ -95,6 +95,7 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "TerminateJob": _row(Verb.CHANGE, Kind.JOB, Place.WORLD, "job_id"),
         "WatchJobs": _row(Verb.READ, Kind.JOB, Place.FILTER),
         "ReadLogs": _row(Verb.READ_LOG, Kind.JOB, Place.WORLD, "job_id"),
+        "EnterJob": _row(Verb.ENTER, Kind.JOB, Place.WORLD, "open.job_id open.container open.command.command"),
         "ExplainJob": _row(Verb.READ, Kind.JOB, Place.WORLD, "job_id"),
     },
     "JobQueueService": {
@@ -133,6 +134,9 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "ReclaimHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "ApproveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
         "RemoveHost": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "host"),
+        "ReleaseBrake": _row(Verb.CHANGE, Kind.HOST, Place.DOOR),
+        "DescribeRestore": _row(Verb.READ, Kind.HOST, Place.DOOR),
+        "StopStray": _row(Verb.CHANGE, Kind.HOST, Place.DOOR, "attempt_id"),
     },
     "SecretService": {
         "PutSecret": _row(Verb.CREATE, Kind.SECRET, Place.WORLD, "name"),
@@ -152,6 +156,14 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
         "TagResource": _row(Verb.CHANGE, None, Place.WORLD, "name"),
         "UntagResource": _row(Verb.CHANGE, None, Place.WORLD, "name"),
         "ListTags": _row(Verb.READ, None, Place.WORLD, "name"),
+    },
+    "EventService": {"ListEvents": _row(Verb.READ, Kind.JOB, Place.FILTER, "job_id")},
+    "SinkService": {
+        "CreateSink": _row(Verb.CREATE, Kind.SINK, Place.DOOR, "name"),
+        "ListSinks": _row(Verb.READ, Kind.SINK, Place.DOOR),
+        "UpdateSink": _row(Verb.CHANGE, Kind.SINK, Place.DOOR, "name"),
+        "DeleteSink": _row(Verb.CHANGE, Kind.SINK, Place.DOOR, "name"),
+        "PullEvents": _row(Verb.USE, Kind.SINK, Place.DOOR, "name"),
     },
     "UsageService": {"SumUsage": _row(Verb.READ, Kind.JOB, Place.FILTER)},
     "SearchService": {"Search": _row(Verb.READ, None, Place.FILTER)},
@@ -177,6 +189,7 @@ _SERVICES: Mapping[str, Mapping[str, Row]] = {
     },
     "AgentService": {
         "Connect": _row(Verb.USE, Kind.SESSION, Place.DOOR, "hello.host_id"),
+        "CarryEntry": _row(Verb.USE, Kind.SESSION, Place.DOOR),
         "RenewCertificate": _row(Verb.USE, Kind.SESSION, Place.DOOR),
     },
 }

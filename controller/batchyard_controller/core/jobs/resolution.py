@@ -127,6 +127,7 @@ class Submission:
     request_id: str = ""
     submitted_by: str = ""
     owner: str = ""
+    fence_s: int = 0
 
 
 def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[JobSpec, list[Violation]]:
@@ -164,6 +165,7 @@ def resolve(submission: Submission, definition: JobDefinition | None) -> tuple[J
         submitted_by=submission.submitted_by,
         owner=submission.owner,
         platform_capabilities=template.platform_capabilities,
+        fence_s=submission.fence_s or template.fence_s,
     )
     return spec, violations
 

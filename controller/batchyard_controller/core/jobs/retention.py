@@ -8,8 +8,8 @@ touched, and one look costs what is forgotten, not what is kept.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from batchyard_controller.core.model.jobs import Job
 
@@ -17,6 +17,10 @@ DAY_MS = 24 * 3600 * 1000
 
 RECORDS_PER_LOOK = 2_000
 """Records forgotten at a look, about: each is a deletion in the store, and a commit should stay short."""
+
+
+SETTLE_MS = 60_000
+"""How long a job stays after its end whatever else is kept, for who watches or asks again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +32,15 @@ class Retention:
         age_ms: Time since a job's end; AWS keeps jobs "at least 7 days".
         count: Most ended jobs; an array counts once.
         host_age_ms: Time since a host was last heard of.
+        usage_age_ms: Time since the day of which it is known what jobs took that are no longer kept.
+        is_archived: What is too old or too many goes into an archive, and is forgotten only then.
     """
 
     age_ms: int = 7 * DAY_MS
     count: int = 250_000
     host_age_ms: int = 30 * DAY_MS
+    usage_age_ms: int = 400 * DAY_MS
+    is_archived: bool = False
 
 
 @dataclass(slots=True)
@@ -59,19 +67,28 @@ class Calendar:
         return self.date_ms
 
 
-def forgettable(ended: deque[Job], retention: Retention, now_ms: int) -> Iterator[Job]:
+def forgettable(ended: deque[Job], retention: Retention, now_ms: int, *, in_need: bool = False) -> list[Job]:
     """
-    Take out of *ended* the jobs that are too old or too many, the oldest first.
+    Return which of *ended*, the first of them, are too old or too many.
 
     One that a leader with a slow clock dated is as old as those that were submitted before it, at most.
+
+    Args:
+        ended: In the order of their ends.
+        retention: What is kept.
+        now_ms: The date.
+        in_need: The store needs room, so that what goes into the archive goes as soon as may be.
     """
+    found: list[Job] = []
     records = 0
-    while ended and records < RECORDS_PER_LOOK:
-        is_old = max(ended[0].ended_at_ms, ended[0].not_before_ms) + retention.age_ms <= now_ms
-        if not is_old and len(ended) <= retention.count:
-            return
-        if ended[0].size and not ended[0].children.all_final:
-            return  # nodes of it are being stopped
-        job = ended.popleft()
+    count = 0 if in_need and retention.is_archived else retention.count
+    for job in islice(ended, RECORDS_PER_LOOK):
+        age_ms = now_ms - max(job.ended_at_ms, job.not_before_ms)
+        is_due = age_ms >= retention.age_ms or len(ended) - len(found) > count
+        if not is_due or (retention.is_archived and age_ms < SETTLE_MS) or records >= RECORDS_PER_LOOK:
+            break
+        if job.size and not job.children.all_final:
+            break  # nodes of it are being stopped
         records += 1 + len(job.children.chunks)
-        yield job
+        found.append(job)
+    return found

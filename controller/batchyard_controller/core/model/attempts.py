@@ -10,6 +10,8 @@ from batchyard.resources import NO_USAGE, Usage
 from batchyard.states import EndCause
 from batchyard.tasks import ContainerEnd
 
+from .restores import generation_of
+
 
 class RetryDecision(StrEnum):
     """What a retry strategy said of a failed attempt. Their order is stored: add at the end."""
@@ -43,6 +45,7 @@ class EndedAttempt:
         gave_back: It was stopped as it used what its quota share had borrowed.
         containers: How each of several ended, in their order.
         image_digest: Which image it ran; empty where its agent did not say.
+        epoch: Of the leader that claimed it; of one that was adopted after a restore that generation's first.
     """
 
     number: int
@@ -62,6 +65,10 @@ class EndedAttempt:
     usage: Usage = NO_USAGE
     containers: tuple[ContainerEnd, ...] = ()
     image_digest: str = ""
+
+    def id_of(self, unit_id: JobId) -> AttemptId:
+        """Return its id, as a try of that unit."""
+        return attempt_id(unit_id, self.number, generation_of(self.epoch))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +93,7 @@ class Attempt:
         gives_back: It is to as it uses what its quota share has borrowed.
         is_node: Whether *index* is that of a node.
         image_digest: Which image it runs; empty until it does, and where its agent does not say.
+        fence_ms: Its own fence, as its job or queue said when it was placed; 0: never; None: that of its host.
     """
 
     job_id: JobId
@@ -102,6 +110,7 @@ class Attempt:
     gives_back: bool = False
     is_node: bool = False
     image_digest: str = ""
+    fence_ms: int | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -115,8 +124,13 @@ class Attempt:
 
     @property
     def id(self) -> AttemptId:
-        """Never reused, as numbers only rise."""
-        return attempt_id(self.unit_id, self.number)
+        """Never reused: numbers only rise, but for restores, and with these generations do."""
+        return attempt_id(self.unit_id, self.number, self.generation)
+
+    @property
+    def generation(self) -> int:
+        """In which it was claimed."""
+        return generation_of(self.epoch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

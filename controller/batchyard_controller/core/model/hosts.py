@@ -156,6 +156,21 @@ def told_fence(facts: HostFacts, fence_ms: int) -> int:
     return 0 if facts.kubernetes is not None else fence_ms
 
 
+def own_fence(facts: HostFacts, *said_s: int) -> int | None:
+    """
+    Return the fence of an attempt in milliseconds, where it has one of its own; None: it has that of its host.
+
+    Args:
+        facts: Of the host that it is placed on; one that is a node of a cluster keeps none.
+        said_s: What its job says, and its queue, in seconds; -1: never, 0: nothing. The first that says something
+            counts.
+    """
+    said = next((fence_s for fence_s in said_s if fence_s), 0)
+    if not said or facts.kubernetes is not None:
+        return None
+    return 0 if said == limits.FENCE_NEVER_S else said * 1000
+
+
 def longer_fence(one_ms: int, other_ms: int) -> int:
     """Return the longer of two fences; 0, which is never, is the longest."""
     return max(one_ms, other_ms) if one_ms and other_ms else 0

@@ -32,6 +32,7 @@ class Role(StrEnum):
     AGENT = "agent"
     GATEWAY = "gateway"
     METRICS = "metrics"
+    RELAY = "relay"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

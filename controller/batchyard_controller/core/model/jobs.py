@@ -92,6 +92,7 @@ class JobDefinition:
     Attributes:
         task: What a job of it runs; of type MULTINODE *nodes* say that.
         owner: The user who registered the first revision of its name; empty: the administrator.
+        fence_s: Of its attempts; -1: never; 0: that of their queue.
     """
 
     name: str
@@ -111,6 +112,7 @@ class JobDefinition:
     annotations: Pairs = ()
     created_at_ms: int = 0
     owner: str = ""
+    fence_s: int = 0
 
     @property
     def key(self) -> str:
@@ -131,6 +133,7 @@ class JobSpec:
         submitted_by: By what it was submitted, in the caller's words, as the access key that signed.
         owner: The user who submitted it; empty: the administrator.
         platform_capabilities: Environments of which platforms may have it (AWS: platformCapabilities); empty: of any.
+        fence_s: Of its attempts; -1: never; 0: that of their queue.
     """
 
     queue: str
@@ -150,6 +153,7 @@ class JobSpec:
     submitted_by: str = ""
     owner: str = ""
     platform_capabilities: tuple[str, ...] = ()
+    fence_s: int = 0
 
     @property
     def tasks(self) -> tuple[Task, ...]:

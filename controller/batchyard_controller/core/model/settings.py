@@ -204,6 +204,7 @@ class JobQueue:
         max_vcpus: Most vCPUs that these have at once; 0 means no bound.
         preemptible: Whether its units may be stopped for others of higher rank.
         security_level: What its units are kept to on their hosts, but for pods.
+        fence_s: Of attempts whose jobs do not say it; -1: never; 0: that of their hosts.
     """
 
     name: str
@@ -219,6 +220,7 @@ class JobQueue:
     preemption: Preemption = Preemption.NEVER
     preemptible: bool = False
     security_level: SecurityLevel = SecurityLevel.PRIVILEGED
+    fence_s: int = 0
     tags: Pairs = ()
     annotations: Pairs = ()
     created_at_ms: int = 0

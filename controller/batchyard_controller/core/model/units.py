@@ -138,7 +138,9 @@ class Unit:
     def next_number(self) -> int:
         """The number of the try that is live, or comes next."""
         tried = self._tried
-        return 1 + (len(self.job.attempts) if tried is None else self.job.children.tries(tried))
+        if tried is not None:
+            return 1 + self.job.children.tries(tried)
+        return 1 + (self.job.attempts[-1].number if self.job.attempts else 0)
 
     def had_host(self, host_id: str) -> bool:
         """Say whether a try of it that is over was on a host."""

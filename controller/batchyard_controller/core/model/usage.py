@@ -8,7 +8,7 @@ asked is summed over those attempts alone of which it is known, so that the two 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from batchyard.resources import Resources
 
@@ -59,6 +59,16 @@ class UsageSum:
             self.memory_used_mib_s += used.peak_memory_kib * wall_ms // (1024 * 1000)
         if used.peak_memory_kib > self.peak_memory_kib:
             self.peak_memory_kib, self.peak_asked_mib = used.peak_memory_kib, held.memory_mib
+
+    def merge(self, other: UsageSum) -> None:
+        """Count what another counted."""
+        for name in _ADDED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.peak_memory_kib > self.peak_memory_kib:
+            self.peak_memory_kib, self.peak_asked_mib = other.peak_memory_kib, other.peak_asked_mib
+
+
+_ADDED = tuple(field.name for field in fields(UsageSum) if not field.name.startswith("peak_"))
 
 
 def wall_ms_of(ended: EndedAttempt) -> int:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from batchyard.features import (
+    CONTAINER_OUTPUT,
+    CONTAINER_STDIN,
     FILES_OF_SECRETS,
     SECURED_CONTAINERS,
     SECURED_PROCESSES,
@@ -129,6 +131,7 @@ _LACKING = {
     "and the machine's packet filter, iptables",
     SECURED_PROCESSES: "no host can keep processes to its queue's security level: that takes an agent of root "
     "which runs them as another user",
+    CONTAINER_OUTPUT: "no host copies logs of containers: that takes an agent that runs plain processes too",
 }
 """What is said of features that are not the agent's version alone."""
 
@@ -173,7 +176,11 @@ def _features_of(task: Task) -> tuple[str, ...]:
 
 
 def _delivering(task: Task) -> tuple[str, ...]:
-    return (FILES_OF_SECRETS,) if any(container.has_secret_files for container in task.all_containers) else ()
+    asked = {FILES_OF_SECRETS: any(container.has_secret_files for container in task.all_containers)}
+    if task.runtime == DOCKER:
+        asked[CONTAINER_STDIN] = any(container.stdin for container in task.all_containers)
+        asked[CONTAINER_OUTPUT] = any(container.output_path for container in task.all_containers)
+    return tuple(feature for feature, is_asked in asked.items() if is_asked)
 
 
 def _securing(task: Task, level: SecurityLevel) -> tuple[str, ...]:
@@ -191,6 +198,7 @@ def _asks(container: Container) -> bool:
         or container.gpu_memory_mib
         or container.cpu_architecture
         or container.has_secret_files
+        or (container.image and (container.stdin or container.output_path))
     )
 
 

@@ -22,6 +22,8 @@ class Block(StrEnum):
 LIMITED_BLOCKS = (Block.NO_CAPACITY, Block.BEYOND_ENVIRONMENTS, Block.BEYOND_HOSTS, Block.NO_HOST_SELECTED)
 """Those that a queue may bound in time (AWS: jobStateTimeLimitActions)."""
 
+HOPELESS_BLOCKS = (Block.BEYOND_ENVIRONMENTS, Block.BEYOND_HOSTS, Block.NO_HOST_SELECTED, Block.ENVIRONMENTS_DISABLED)
+"""Those that no end of what runs now takes away."""
 
 UNITS = {
     "cpu_millis": (1000, "vCPU"),
@@ -78,8 +80,10 @@ class BlockedHead:
 
     Attributes:
         since_boot_ms: When that was first seen, on our clock.
+        is_told: Whether who follows the yard's events was told.
     """
 
     unit_id: JobId
     block: Block
     since_boot_ms: int
+    is_told: bool = False

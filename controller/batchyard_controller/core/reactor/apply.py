@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from batchyard.states import EndCause
 from batchyard_controller.core.events import (
     AttemptsReported,
+    BrakeReleased,
     ConsumableChanged,
     ConsumableDeleted,
     DefinitionChanged,
@@ -30,6 +30,7 @@ from batchyard_controller.core.events import (
     HostRemoved,
     JobCancelled,
     JobPriorityChanged,
+    JobsArchived,
     JobSubmitted,
     JobTagged,
     JobTerminated,
@@ -46,21 +47,26 @@ from batchyard_controller.core.events import (
     QuotaShareDeleted,
     RoleChanged,
     SealedChanged,
+    SinkChanged,
+    SinkDeleted,
+    StrayStopped,
     Ticked,
     TokenChanged,
 )
 from batchyard_controller.core.jobs.retention import Calendar, forgettable
-from batchyard_controller.core.model.attempts import AttemptEnd
+from batchyard_controller.core.model.past import day_of
 from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.world import records
+from batchyard_controller.core.world import leaving
 from batchyard_controller.core.world.world import World
 
-from .attempts import end_attempt, on_attempts_reported, on_planned
+from . import adoption
+from .attempts import on_planned
 from .enrolment import forget_old_enrolments, on_enrolment_changed
 from .fronts import look_at_fronts, on_front_asked
 from .hosts import (
     forget_old_hosts,
     forgive_deafness,
+    give_up_silent,
     leave_silent,
     on_host_asked,
     on_host_heard,
@@ -70,6 +76,7 @@ from .hosts import (
 from .jobs import on_job_asked, on_job_changed, on_job_submitted, stop_failing
 from .progress import Out
 from .reclaims import end_reclaimed
+from .reports import on_attempts_reported
 from .scaling import on_provider_heard, scale
 from .settings import (
     forget_old_access_keys,
@@ -83,7 +90,7 @@ from .starts import end_rests
 from .time_limits import cancel_overdue
 
 
-def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR0912  # a branch a kind of event
+def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR0912, PLR0915  # a branch a kind of event
     """Take one event in; return what must be carried out after the commit."""
     out: Out = []
     world.calendar = world.calendar or _calendar(world, now)
@@ -92,18 +99,20 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             on_job_submitted(world, event, now, out)
         case JobTagged() | JobPriorityChanged():
             on_job_changed(world, event)
+        case JobsArchived():
+            leaving.forget(world, event.jobs, now)
         case JobCancelled() | JobTerminated():
             on_job_asked(world, event, now, out)
         case HostJoined():
             on_host_joined(world, event, now, out)
         case HostLeft():
-            on_host_left(world, event)
+            on_host_left(world, event, now, out)
         case HostHeard():
-            on_host_heard(world, event, now)
-        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved():
+            on_host_heard(world, event, now, out)
+        case HostMarked() | HostReclaimed() | HostApproved() | HostRemoved() | BrakeReleased() | StrayStopped():
             on_host_asked(world, event, now, out)
         case AttemptsReported():
-            on_attempts_reported(world, event.host_id, event.reports, now, out)
+            on_attempts_reported(world, event.host_id, event.reports, now, out, is_all=event.is_all)
         case (
             EnvironmentChanged()
             | EnvironmentDeleted()
@@ -116,7 +125,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
             | DefinitionChanged()
         ):
             on_setting_changed(world, event, now)
-        case SealedChanged():
+        case SealedChanged() | SinkChanged() | SinkDeleted():
             on_sealed_changed(world, event)
         case RoleChanged() | TokenChanged():
             on_access_changed(world, event, now)
@@ -133,6 +142,7 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
         case FrontAsked():
             on_front_asked(world, event, now)
         case Ticked():
+            world.room = event.room
             forgive_deafness(world, event.late_ms)
             on_ticked(world, now, out)
         case _:
@@ -159,17 +169,16 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     leave_silent(world, now, out)
     end_rests(world, now)
     end_reclaimed(world, now, out)
-    for host in world.hosts.values():
-        if host.attempts and world.has_passed_fence(host, now):
-            for attempt in list(host.attempts.values()):
-                end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+    give_up_silent(world, now, out)
+    adoption.look(world, now, out)
     scale(world, now)
     cancel_overdue(world, now, out)
     look_at_fronts(world, now)
     assert world.calendar is not None, "apply begins it"
     date_ms = world.calendar.read(now.wall_ms, now.boot_ms)
-    forget_old_hosts(world, date_ms)
+    forget_old_hosts(world, date_ms, now, out)
     forget_old_enrolments(world, date_ms)
     forget_old_access_keys(world, date_ms)
-    for job in forgettable(world.ended, world.retention, date_ms):
-        records.forget_job(world, job)
+    if not world.retention.is_archived:
+        leaving.forget(world, forgettable(world.ended, world.retention, date_ms), now)
+    leaving.forget_old_sums(world, day_of(date_ms - world.retention.usage_age_ms))

@@ -1,17 +1,18 @@
-"""What follows when attempts are claimed, reported on, and ended."""
+"""What follows when attempts are claimed, and ended."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from batchyard.ids import AttemptId, HostId
+from batchyard.ids import HostId
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core.commands import SendAck, SendRevoke, SendStop
-from batchyard_controller.core.events import Phase, Planned, Report
+from batchyard_controller.core.commands import SendStop
+from batchyard_controller.core.events import Planned
 from batchyard_controller.core.jobs import retry
 from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.model.attempts import Attempt, AttemptEnd, EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.endings import Ending, Trigger
+from batchyard_controller.core.model.hosts import own_fence
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
@@ -23,10 +24,10 @@ from batchyard_controller.core.world.world import World
 
 from .nodes import is_left_over, on_node_ended, on_node_started, starts
 from .progress import Out, Progress
-from .reported import bounded
 from .starts import on_start_failed, on_start_succeeded
 
 _SUCCEEDED = Ending(trigger=Trigger.SUCCEEDED)
+SUPERSEDED = "It ended after the backup was made from which the store was put back, and was tried again"
 _CUT_SHORT = (EndCause.STOPPED, EndCause.LOST, EndCause.FENCED, EndCause.RECLAIMED)
 
 
@@ -47,11 +48,12 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
             claimed_at_ms=now.wall_ms,
             gpus=placement.gpus,
             is_node=unit.is_node,
+            fence_ms=_own_fence(world, unit, placement.host_id),
         )
         if unit.task.resources.gpu_millis:
             world.rankings.packing.mix.note_placed(Demand.of_unit(unit, world.level_of(unit.job.spec)))
         records.claim(world, unit, attempt, placement.stay, now)
-        progress.move(unit, Trigger.CLAIMED)
+        progress.move(unit, Trigger.CLAIMED, attempt)
         claimed.append(attempt)
     for host_id in {attempt.host_id: None for attempt in claimed}:
         world.refresh_starts(world.hosts[host_id])
@@ -73,6 +75,11 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
     out.extend(starts(world, claimed))
 
 
+def _own_fence(world: World, unit: Unit, host_id: HostId) -> int | None:
+    queue = world.queues[unit.job.spec.queue]
+    return own_fence(world.hosts[host_id].record.facts, unit.job.spec.fence_s, queue.fence_s)
+
+
 def _evict(world: World, eviction: Eviction, out: Out) -> None:
     """Stop attempts so that another unit has room."""
     for name in eviction.attempt_ids:
@@ -86,49 +93,41 @@ def _evict(world: World, eviction: Eviction, out: Out) -> None:
 
 def restore_claim(world: World, attempt: Attempt, now: Instant, out: Out) -> None:
     """Put a stored claim back in force."""
-    unit, progress = world.unit_of(attempt), Progress(world, now, out)
+    unit = world.unit_of(attempt)
     records.restore_attempt(world, unit, attempt, now)
-    if unit.is_child and unit.state is JobState.PENDING:
-        # Its turn in a bounded array came before the restart.
+    enter_claim(world, unit, now, out)
+    if attempt.started_at_ms:
+        Progress(world, now, out).move(unit, Trigger.STARTED)
+
+
+def enter_claim(world: World, unit: Unit, now: Instant, out: Out) -> None:
+    """Let a unit move as one that is claimed, whether or not its turn is known to have come."""
+    progress = Progress(world, now, out)
+    if unit.state is JobState.PENDING:
+        # Before a restart, of one of a bounded array; or after the backup from which the store was put back.
+        if not unit.is_child:
+            unit.job.unmet = 0
         progress.release(unit)
     progress.move(unit, Trigger.CLAIMED)
-    if attempt.started_at_ms:
-        progress.move(unit, Trigger.STARTED)
 
 
-def on_attempts_reported(world: World, host_id: HostId, reports: tuple[Report, ...], now: Instant, out: Out) -> None:
-    """Believe a host about its own attempts; ends are acknowledged after the commit."""
-    host = world.hosts.get(host_id)
-    if host is not None:
-        records.hear(world, host, now)
-    acks: list[AttemptId] = []
-    for report in (bounded(said, now) for said in reports):
-        attempt = world.attempts.get(report.attempt_id)
-        is_ours = attempt is not None and attempt.host_id == host_id
-        if report.phase is Phase.ENDED:
-            acks.append(report.attempt_id)
-        if attempt is None or not is_ours:
-            if report.phase is not Phase.ENDED:
-                out.append(SendRevoke(host_id, report.attempt_id))
-            continue
-        if report.end is not None:
-            end_attempt(world, attempt, report.end, now, out)
-            continue
-        if report.containers:
-            world.hosts[host_id].containers[attempt.id] = report.containers
-        world.hosts[host_id].hinder(attempt.id, report.hindrance)
-        if report.phase is Phase.RUNNING and attempt.started_at_ms == 0:
-            _start_attempt(world, world.unit_of(attempt), attempt, report.started_at_ms, report.image_digest, now, out)
-    if acks:
-        out.append(SendAck(host_id, tuple(acks)))
+def supersede(world: World, unit: Unit, attempt: Attempt, now: Instant, out: Out) -> None:
+    """End an attempt after which there was another that runs, as the backup did not know from which the store was put back."""
+    world.adoption.asked.discard(attempt.id)
+    ended = _ended(attempt, AttemptEnd(cause=EndCause.LOST, reason=SUPERSEDED), now)
+    verdict = Verdict(decision=RetryDecision.RETRY)
+    records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict), now)
+    world.refresh_starts(world.hosts[attempt.host_id])
+    Progress(world, now, out).move(unit, Trigger.RETRIED)
 
 
-def _start_attempt(
+def start_attempt(
     world: World, unit: Unit, attempt: Attempt, started_at_ms: int, image_digest: str, now: Instant, out: Out
 ) -> None:
+    """Keep that an attempt runs, and let its unit, and other nodes of its job, follow."""
     records.start_attempt(world, unit, attempt, started_at_ms, image_digest, now)
     on_start_succeeded(world, unit, attempt, now)
-    Progress(world, now, out).move(unit, Trigger.STARTED)
+    Progress(world, now, out).move(unit, Trigger.STARTED, attempt)
     on_node_started(world, unit, out)
 
 
@@ -148,34 +147,38 @@ def _end_attempt(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, no
     if cause is not end.cause:
         end = replace(end, cause=cause)
     if attempt.started_at_ms == 0 and end.started_at_ms:
-        _start_attempt(world, unit, attempt, end.started_at_ms, end.image_digest, now, out)
+        start_attempt(world, unit, attempt, end.started_at_ms, end.image_digest, now, out)
     world.hosts[attempt.host_id].hinder(attempt.id, "")
     told = world.hosts[attempt.host_id].containers.pop(attempt.id, ())
     if told and not end.containers:
         end = replace(end, containers=told)  # of what was lost it is known how far it had come
     ended = _ended(attempt, end, now)
+    if end.cause is EndCause.LOST and world.is_restoring and attempt.generation < world.generation:
+        assert world.restore is not None, "it is restoring"
+        host = world.hosts[attempt.host_id].record.facts.name
+        records.keep_restore(world, world.restore.with_unlearnt(attempt.id, host))
     if end.cause is EndCause.RECLAIMED:
         world.reclaimed[attempt.compute_environment] += 1
     if has_succeeded(ended):
         records.end_attempt(world, unit, attempt, ended, now)
         world.refresh_starts(world.hosts[attempt.host_id])
-        progress.end_unit(unit, _SUCCEEDED)
+        progress.end_unit(unit, _SUCCEEDED, ended)
         return
     verdict = _verdict(world, unit, attempt, ended, now)
     if end.cause in (EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE) and _is_early(attempt, now):
-        on_start_failed(world, unit, attempt, end, now)
+        on_start_failed(world, unit, attempt, end, now, out)
     records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict), now)
     world.refresh_starts(world.hosts[attempt.host_id])
     decision = verdict.decision if verdict is not None else None
     if decision is RetryDecision.PREEMPTED:
-        progress.move(unit, Trigger.PREEMPTED)
+        progress.move(unit, Trigger.PREEMPTED, ended)
     elif decision in (RetryDecision.RETRY, RetryDecision.ELSEWHERE) or _is_tried_again(unit):
-        progress.move(unit, Trigger.RETRIED)
+        progress.move(unit, Trigger.RETRIED, ended)
     elif attempt.terminate_reason:
         trigger = Trigger.NODES_ENDED if unit.is_node and not unit.terminate_reason else Trigger.TERMINATED
-        progress.end_unit(unit, Ending(trigger=trigger, words=attempt.terminate_reason))
+        progress.end_unit(unit, Ending(trigger=trigger, words=attempt.terminate_reason), ended)
     else:
-        progress.end_unit(unit, Ending(trigger=Trigger.FAILED))
+        progress.end_unit(unit, Ending(trigger=Trigger.FAILED), ended)
 
 
 def _verdict(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt, now: Instant) -> Verdict | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from batchyard.features import TELLS_ALL
 from batchyard.ids import HostId
 from batchyard.states import EndCause
 from batchyard_controller.core import limits
-from batchyard_controller.core.commands import EndSession, SendStart, SendStop
+from batchyard_controller.core.commands import EndSession, Happening, SendStart, SendStop, TellBrake
 from batchyard_controller.core.events import (
+    BrakeReleased,
     HostApproved,
     HostHeard,
     HostJoined,
@@ -17,6 +19,7 @@ from batchyard_controller.core.events import (
     HostMarked,
     HostReclaimed,
     HostRemoved,
+    StrayStopped,
 )
 from batchyard_controller.core.model import claims
 from batchyard_controller.core.model.attempts import AttemptEnd
@@ -26,11 +29,14 @@ from batchyard_controller.core.world import records
 from batchyard_controller.core.world.occupancy import hold_quotas_again
 from batchyard_controller.core.world.world import World
 
-from .attempts import end_attempt, on_attempts_reported
+from . import adoption
+from .attempts import end_attempt
 from .enrolment import note_run
 from .nodes import is_left_over, is_told, starts
+from .notices import tell_of_host
 from .progress import Out
 from .reclaims import change_record
+from .reports import on_attempts_reported
 from .scaling import note_joined
 from .starts import trust_again
 
@@ -44,8 +50,10 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
         trust_again(world, host)
     host.session, host.is_stopped, host.spoken_for_by = event.session, False, event.by
     records.hear(world, host, now)
+    is_rebooted = host.record.facts.boot_id not in ("", event.facts.boot_id)
+    tell_of_host(out, event.host_id, Happening.JOINED, now, "after a reboot" if is_rebooted else "")
     _settle(world, host, event, now, out)
-    _set_facts(world, host, event)
+    _set_facts(world, host, event, now, out)
     note_run(world, event)
     note_joined(world, host, now)
     host.reserved = event.reserved
@@ -56,7 +64,9 @@ def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out)
     """Take in what became of attempts, while it is known whether the host was reclaimed meanwhile."""
     on_attempts_reported(world, event.host_id, event.reports, now, out)
     said = {report.attempt_id for report in event.reports}
+    adoption.on_hello(world, host, said, tells_all=TELLS_ALL in event.facts.features)
     unsaid = [attempt for attempt in host.attempts.values() if attempt.id not in said]
+    unsaid = adoption.ask(world, event.host_id, unsaid, out)
     # What an agent was told just before a power cut its journal may not hold.
     is_rebooted = bool(event.facts.boot_id) and host.record.facts.boot_id not in ("", event.facts.boot_id)
     if not is_rebooted:
@@ -74,7 +84,7 @@ def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out)
     out.extend(SendStop(event.host_id, a.id) for a in host.attempts.values() if a.is_stopping and is_told(world, a))
 
 
-def _set_facts(world: World, host: Host, event: HostJoined | HostHeard) -> None:
+def _set_facts(world: World, host: Host, event: HostJoined | HostHeard, now: Instant, out: Out) -> None:
     """
     Keep what a host says of itself; after another boot nobody takes it away, but for what it says anew.
 
@@ -83,6 +93,7 @@ def _set_facts(world: World, host: Host, event: HostJoined | HostHeard) -> None:
     """
     if event.facts is None:
         return
+    was_reclaimed = bool(host.record.reclaimed_at_ms)
     judge = claims.judged if host.spoken_for_by == host.record.id else claims.believed
     record = judge(host.record, event.facts)
     if isinstance(event, HostJoined):
@@ -91,6 +102,8 @@ def _set_facts(world: World, host: Host, event: HostJoined | HostHeard) -> None:
         if host.record.facts.boot_id != event.facts.boot_id:
             record = replace(record, reclaim_at_ms=0)
     _keep_facts(world, host, record)
+    if host.record.reclaimed_at_ms and not was_reclaimed:
+        tell_of_host(out, host.record.id, Happening.RECLAIMED, now, "as it says itself")
 
 
 def _keep_facts(world: World, host: Host, record: HostRecord) -> None:
@@ -100,11 +113,12 @@ def _keep_facts(world: World, host: Host, record: HostRecord) -> None:
         hold_quotas_again(world, host)
 
 
-def on_host_left(world: World, event: HostLeft) -> None:
+def on_host_left(world: World, event: HostLeft, now: Instant, out: Out) -> None:
     """Give a host without a session no new work; what runs there goes on."""
     host = world.hosts.get(event.host_id)
     if host is not None and host.session == event.session:
         _lose_session(world, host)
+        tell_of_host(out, event.host_id, Happening.LEFT, now)
 
 
 def leave_silent(world: World, now: Instant, out: Out) -> None:
@@ -113,6 +127,23 @@ def leave_silent(world: World, now: Instant, out: Out) -> None:
         if host.is_reachable and host.is_silent(now, limits.CONTACT_LIMIT_MS):
             out.append(EndSession(host.record.id, host.session))
             _lose_session(world, host)
+            words = f"not heard of for {limits.CONTACT_LIMIT_MS // 1000} s"
+            tell_of_host(out, host.record.id, Happening.FELL_SILENT, now, words)
+
+
+def give_up_silent(world: World, now: Instant, out: Out) -> None:
+    """Give each attempt up whose host was silent for so long that by its fence it has surely ended."""
+    if world.brake.look(world.hosts.values(), now):
+        _tell_brake(world, out)
+    for host in world.hosts.values():
+        if host.attempts and host.is_silent(now, limits.fence_margin_ms(0)) and not world.brake.holds(host):
+            for attempt in [each for each in host.attempts.values() if world.has_passed_fence(each, now)]:
+                end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+
+
+def _tell_brake(world: World, out: Out) -> None:
+    brake = world.brake
+    out.append(TellBrake(brake.since_boot_ms is not None, brake.silent, brake.hosts))
 
 
 def forgive_deafness(world: World, late_ms: int) -> None:
@@ -120,6 +151,7 @@ def forgive_deafness(world: World, late_ms: int) -> None:
     if late_ms > limits.HEARTBEAT_INTERVAL_MS:
         for host in world.hosts.values():
             host.heard_boot_ms += late_ms
+        world.brake.forgive(late_ms)
 
 
 def _lose_session(world: World, host: Host) -> None:
@@ -127,7 +159,7 @@ def _lose_session(world: World, host: Host) -> None:
     world.refresh_host(host)
 
 
-def on_host_heard(world: World, event: HostHeard, now: Instant) -> None:
+def on_host_heard(world: World, event: HostHeard, now: Instant, out: Out) -> None:
     """Restart a host's timers, and look at its clock."""
     host = world.hosts.get(event.host_id)
     if host is not None:
@@ -136,11 +168,15 @@ def on_host_heard(world: World, event: HostHeard, now: Instant) -> None:
             # It has heard its welcome; until then it may go by the fence that it was told before.
             fence_ms = told_fence(event.facts or host.record.facts, world.fence_ms)
             records.change_host(world, host, replace(host.record, fence_ms=fence_ms))
-        _set_facts(world, host, event)
+        _set_facts(world, host, event, now, out)
         if event.reserved != host.reserved:
             host.reserved = event.reserved
             world.refresh_host(host)
+        was_fault = host.clock_fault
         _judge_clock(world, host, event.wall_ms - now.wall_ms if event.wall_ms else 0)
+        if bool(host.clock_fault) != bool(was_fault):
+            what = Happening.CLOCK_OFF if host.clock_fault else Happening.CLOCK_RIGHT
+            tell_of_host(out, event.host_id, what, now, host.clock_fault)
 
 
 def _judge_clock(world: World, host: Host, ahead_ms: int) -> None:
@@ -164,20 +200,33 @@ def _judge_clock(world: World, host: Host, ahead_ms: int) -> None:
 
 
 def on_host_asked(
-    world: World, event: HostMarked | HostReclaimed | HostApproved | HostRemoved, now: Instant, out: Out
+    world: World,
+    event: HostMarked | HostReclaimed | HostApproved | HostRemoved | BrakeReleased | StrayStopped,
+    now: Instant,
+    out: Out,
 ) -> None:
-    """Do what an operator says of a host."""
+    """Do what an operator says of a host, or of those that are silent."""
     match event:
         case HostReclaimed(host_id=host_id, at_ms=at_ms):
             host = world.hosts[host_id]
             change_record(world, host, replace(host.record, reclaim_at_ms=at_ms))
+            tell_of_host(out, host_id, Happening.RECLAIMED if at_ms else Happening.FREED, now)
         case HostMarked():
             _mark(world, world.hosts[event.host_id], event)
+            cordoned = Happening.CORDONED if event.cordoned else Happening.FREED
+            tell_of_host(out, event.host_id, Happening.DRAINED if event.draining else cordoned, now)
         case HostApproved(host_id=host_id):
             host = world.hosts[host_id]
             _keep_facts(world, host, claims.approved(host.record))
+            tell_of_host(out, host_id, Happening.APPROVED, now)
         case HostRemoved(host_id=host_id):
             _remove(world, host_id, now, out)
+            tell_of_host(out, host_id, Happening.REMOVED, now)
+        case BrakeReleased():
+            world.brake.release(now)
+            _tell_brake(world, out)
+        case StrayStopped(host_id=host_id, attempt_id=attempt_id):
+            out.append(SendStop(host_id, attempt_id))
         case _:
             assert_never(event)
 
@@ -205,7 +254,7 @@ def _remove(world: World, host_id: HostId, now: Instant, out: Out) -> None:
     records.drop_host(world, host, now.wall_ms)
 
 
-def forget_old_hosts(world: World, date_ms: int) -> None:
+def forget_old_hosts(world: World, date_ms: int, now: Instant, out: Out) -> None:
     """
     Forget hosts that were not heard of for longer than is kept, and on which nothing runs.
 
@@ -220,3 +269,4 @@ def forget_old_hosts(world: World, date_ms: int) -> None:
         is_old = host.record.heard_at_ms + world.retention.host_age_ms <= date_ms
         if is_old and not host.is_reachable and not host.attempts:
             records.drop_host(world, host, date_ms)
+            tell_of_host(out, host.record.id, Happening.FORGOTTEN, now)

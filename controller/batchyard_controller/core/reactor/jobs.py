@@ -27,7 +27,8 @@ def on_job_submitted(world: World, event: JobSubmitted, now: Instant, out: Out) 
     if event.has_too_many_tags:
         progress.fail_waiting(event.job, Ending(trigger=Trigger.TOO_MANY_TAGS))
     else:
-        progress.settle(event.job)
+        with world.recalling(event.recalled):
+            progress.settle(event.job)
 
 
 def on_job_changed(world: World, event: JobTagged | JobPriorityChanged) -> None:

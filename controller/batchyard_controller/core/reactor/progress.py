@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from batchyard.states import ACTIVE_STATES, FINAL_STATES, WAITING_STATES, JobState
-from batchyard_controller.core.commands import Command, PublishMove
+from batchyard_controller.core.commands import Command, PublishMove, Why
 from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.jobs.dependencies import (
     child_standing,
@@ -25,6 +25,7 @@ from batchyard_controller.core.jobs.dependencies import (
     waits_by_child,
     whole_standing,
 )
+from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.children import RestEnd
 from batchyard_controller.core.model.chunks import CHUNK
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType
@@ -36,6 +37,9 @@ from batchyard_controller.core.world import records, waiting
 from batchyard_controller.core.world.world import World
 
 Out = list[Command]
+Try = Attempt | EndedAttempt
+_DERIVED = frozenset({Trigger.HELD, Trigger.RELEASED, Trigger.CHILD_RUNNABLE})
+"""What moves a unit of which nothing is stored then: it follows from what is stored of another, or of its submission."""
 
 
 class Progress:
@@ -54,6 +58,8 @@ class Progress:
         self._admits = admits
         self._ended: deque[Unit] = deque()
         """Ends whose consequences have not been looked at."""
+        self._cause: Unit | None = None
+        """Whose end is looked at."""
 
     # Coming in ----------------------------------------------------------------
 
@@ -112,7 +118,7 @@ class Progress:
             return
         for index in children.noted(FINAL_STATES):
             unit = Unit(job, index)
-            self._moved(unit, records.run_again(self._world, unit))
+            self._moved(unit, records.run_again(self._world, unit), self._why(Trigger.RUN_AGAIN))
         if children.base is JobState.PENDING:
             self._move_whole(job, Trigger.RELEASED)
         else:
@@ -177,21 +183,37 @@ class Progress:
 
     # Moving -------------------------------------------------------------------
 
-    def move(self, unit: Unit, trigger: Trigger) -> None:
-        """Move one unit to a state that is not final."""
+    def move(self, unit: Unit, trigger: Trigger, tried: Try | None = None) -> None:
+        """Move one unit to a state that is not final, for the sake of a try of it, or none."""
         before = lifecycle.move(unit, trigger)
-        if self._moved(unit, before) is JobState.RUNNABLE:
+        why = self._why(trigger, tried)
+        if self._moved(unit, before, why) is JobState.RUNNABLE:
             waiting.await_host(self._world, unit)
         if unit.leads:
-            self._follow_main(unit.job, trigger)
+            self._follow_main(unit.job, trigger, why)
 
-    def _follow_main(self, job: Job, trigger: Trigger) -> None:
+    def _follow_main(self, job: Job, trigger: Trigger, why: Why) -> None:
         """Let a multi-node job move as its main node did; of one that has ended the last nodes move alone."""
         parent = Unit(job)
         if not parent.state.is_final:
-            self._moved(parent, lifecycle.move(parent, trigger))
+            self._moved(parent, lifecycle.move(parent, trigger), why)
 
-    def _moved(self, unit: Unit, before: JobState) -> JobState:
+    def _why(self, trigger: Trigger, tried: Try | None = None, ending: Ending | None = None) -> Why:
+        """Say why a unit moves."""
+        by = self._cause.id if self._cause is not None else ""
+        words = ending.words if ending is not None else ""
+        if ending is not None and ending.waited_for is not None:
+            by = ending.waited_for.job_id
+        match tried:
+            case None:
+                return Why(trigger, by, words=words)
+            case Attempt():
+                return Why(trigger, by, tried.number, tried.host_id)
+            case EndedAttempt():
+                by, words = tried.preempted_for or by, words or tried.reason
+                return Why(trigger, by, tried.number, tried.host_id, tried.exit_code, tried.cause, words)
+
+    def _moved(self, unit: Unit, before: JobState, why: Why) -> JobState:
         """Tell everybody who counts or watches, and return where it is; who waits for a host no longer leaves its line."""
         after = unit.state
         if before is JobState.RUNNABLE and not unit.is_parent:
@@ -200,8 +222,15 @@ class Progress:
             unit.job.children.updated_at_ms = self._now.wall_ms
         if not unit.is_parent:
             self._world.count(unit.job.spec.queue, before, after)
-        self._out.append(PublishMove(unit.job.id, unit.index, before, after, self._now.wall_ms))
+        group = self._group(unit, why.trigger)
+        self._out.append(PublishMove(unit.job.id, unit.index, before, after, self._now.wall_ms, 0, why, group))
         return after
+
+    def _group(self, unit: Unit, trigger: Trigger | None) -> str:
+        """Return the records on which a move rests."""
+        if trigger in _DERIVED and self._cause is not None:
+            return self._cause.group
+        return f"{unit.group}/claims" if trigger is Trigger.CLAIMED and unit.is_child else unit.group
 
     def _move_whole(self, job: Job, trigger: Trigger) -> None:
         """Move a single job, or a parent and all its children, or nodes, at once."""
@@ -216,17 +245,17 @@ class Progress:
         if children.base is JobState.RUNNABLE:
             waiting.await_hosts(self._world, job)
         if job.kind is JobKind.NODES:
-            self._follow_main(job, trigger)
+            self._follow_main(job, trigger, self._why(trigger))
         elif job.state is JobState.SUBMITTED:
             parent = Unit(job)
             parent_trigger = Trigger.CHILD_RUNNABLE if trigger is Trigger.RELEASED else trigger
-            self._moved(parent, lifecycle.move(parent, parent_trigger))
+            self._moved(parent, lifecycle.move(parent, parent_trigger), self._why(parent_trigger))
 
     # Ending -------------------------------------------------------------------
 
-    def end_unit(self, unit: Unit, ending: Ending) -> None:
-        """Move a unit to its final state and let the consequences follow."""
-        self._end(unit, ending)
+    def end_unit(self, unit: Unit, ending: Ending, tried: EndedAttempt | None = None) -> None:
+        """Move a unit to its final state, with its last try if it had one, and let the consequences follow."""
+        self._end(unit, ending, tried)
         self._follow_all()
 
     def fail_waiting(self, job: Job, ending: Ending) -> None:
@@ -234,12 +263,12 @@ class Progress:
         self._fail_waiting(job, ending)
         self._follow_all()
 
-    def _end(self, unit: Unit, ending: Ending) -> None:
+    def _end(self, unit: Unit, ending: Ending, tried: EndedAttempt | None = None) -> None:
         before = records.end_unit(self._world, unit, ending, self._now.wall_ms)
-        self._moved(unit, before)
+        self._moved(unit, before, self._why(ending.trigger, tried, ending))
         self._ended.append(unit)
         if unit.leads and not unit.job.state.is_final:
-            self._end(Unit(unit.job), ending)
+            self._end(Unit(unit.job), ending, tried)
 
     def _end_array(self, job: Job) -> None:
         """End an array whose children have all ended, or a multi-node job, if that was not done."""
@@ -276,8 +305,9 @@ class Progress:
         self._world.count(job.spec.queue, before, JobState.FAILED, number)
         if before is JobState.RUNNABLE:
             waiting.leave_lines(self._world, job, runs)
+        why = self._why(ending.trigger, ending=ending)
         for start, stop in runs:
-            self._out.append(PublishMove(job.id, start, before, JobState.FAILED, self._now.wall_ms, stop))
+            self._out.append(PublishMove(job.id, start, before, JobState.FAILED, self._now.wall_ms, stop, why, job.id))
         for follower in self._followers(job):
             self._fail_with_rest(follower, job)
         if children.all_final:
@@ -303,11 +333,12 @@ class Progress:
 
     def _follow_all(self) -> None:
         while self._ended:
-            unit = self._ended.popleft()
+            self._cause = unit = self._ended.popleft()
             if unit.is_child:
                 self._follow_child(unit.job, unit.child)
             else:
                 self._follow_job(unit.job)
+        self._cause = None
 
     def _follow_job(self, job: Job) -> None:
         """Look at the jobs that waited for the whole of this one."""

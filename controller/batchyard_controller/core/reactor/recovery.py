@@ -26,18 +26,24 @@ from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobKind
 from batchyard_controller.core.model.launches import Launch, LaunchState
+from batchyard_controller.core.model.past import NOBODY_LEFT, Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.restores import Restore
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.scaling.catalogue import Catalogue
+from batchyard_controller.core.world.brake import Brake
 from batchyard_controller.core.world.occupancy import bound_shares
 from batchyard_controller.core.world.records import mend
 from batchyard_controller.core.world.tenancy import recall, recall_cleared
 from batchyard_controller.core.world.world import World, states_of
 
+from . import adoption
 from .attempts import end_attempt, restore_claim
 from .nodes import end_cut_short, follow_main, has_nodes_left, preempt_all, whole_claims
 from .progress import Out, Progress
@@ -75,6 +81,7 @@ class StoredState:
 class Records:
     """Everything that the store holds, decoded, each by the name in its key."""
 
+    restores: dict[str, Restore] = field(default_factory=dict)
     environments: dict[str, ComputeEnvironment] = field(default_factory=dict)
     queues: dict[str, JobQueue] = field(default_factory=dict)
     policies: dict[str, SchedulingPolicy] = field(default_factory=dict)
@@ -87,6 +94,7 @@ class Records:
     tokens: dict[str, Token] = field(default_factory=dict)
     join_tokens: dict[str, JoinToken] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
+    sinks: dict[str, Sink] = field(default_factory=dict)
     hosts: dict[str, HostRecord] = field(default_factory=dict)
     launches: dict[str, Launch] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -94,6 +102,8 @@ class Records:
     chunks: dict[str, Chunk] = field(default_factory=dict)
     """By ``job/number``."""
     attempts: dict[str, Attempt] = field(default_factory=dict)
+    left: dict[str, Left] = field(default_factory=dict)
+    usage: dict[str, UsageSum] = field(default_factory=dict)
 
 
 Steps = Generator[None, None, T]
@@ -109,9 +119,10 @@ def restore(
     retention: Retention,
     catalogues: Mapping[str, Catalogue] | None = None,
     fence_ms: int = limits.FENCE_MS,
+    brake_percent: int = limits.BRAKE_PERCENT,
 ) -> World:
     """Build the world from stored records, and from what providers offer now."""
-    steps = restoring(records, now, retention, catalogues, fence_ms)
+    steps = restoring(records, now, retention, catalogues, fence_ms, brake_percent)
     while True:
         try:
             next(steps)
@@ -126,10 +137,12 @@ def restoring(
     retention: Retention,
     catalogues: Mapping[str, Catalogue] | None = None,
     fence_ms: int = limits.FENCE_MS,
+    brake_percent: int = limits.BRAKE_PERCENT,
 ) -> Steps[World]:
     """Build the world as ``restore`` does, in slices. The records become its own: they are used up."""
-    world = World(retention, catalogues, fence_ms=fence_ms)
+    world = World(retention, catalogues, fence_ms=fence_ms, brake=Brake(percent=brake_percent))
     _restore_settings(world, records, now)
+    adoption.begin(world, now)
     unsettled = yield from _restore_jobs(world, records)
     forgotten: Out = []  # nobody watches yet
     for part in _slices(unsettled):
@@ -162,6 +175,7 @@ def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _restore_settings(world: World, records: Records, now: Instant) -> None:
+    world.restores = dict(records.restores)
     world.environments = dict(records.environments)
     world.queues.update(records.queues)
     world.policies = dict(records.policies)
@@ -178,6 +192,7 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
     world.tokens = dict(records.tokens)
     world.know_users()
     world.join_tokens = dict(records.join_tokens)
+    world.sinks = dict(records.sinks)
     world.members = {member.host_id: member for member in records.members.values()}
     for definition in sorted(records.definitions.values(), key=lambda d: d.revision):
         world.definitions.setdefault(definition.name, []).append(definition)
@@ -196,6 +211,11 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
 
 def _restore_jobs(world: World, records: Records) -> Steps[list[Job]]:
     """Put jobs back as far as stored facts say; return those that have not ended."""
+    world.left = next(iter(records.left.values()), NOBODY_LEFT)
+    world.past = dict(records.usage)
+    world.last_seq = world.left.seq
+    summed = [job_id for job_id in world.left.ids if records.jobs.pop(job_id, None) is not None]
+    mend(world, "job", summed)
     for part in _slices(sorted(records.jobs.values(), key=lambda j: j.seq)):
         for job in part:
             world.index_job(job)

@@ -18,6 +18,8 @@ from batchyard_controller.core.events import (
     QuotaShareChanged,
     RoleChanged,
     SealedChanged,
+    SinkChanged,
+    SinkDeleted,
     TokenChanged,
 )
 from batchyard_controller.core.jobs.ends import QUEUE_DELETED, SHARE_DELETED
@@ -26,6 +28,7 @@ from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.quota_shares import QuotaShare
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import JobQueue
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.waiting import change_queue
@@ -85,16 +88,30 @@ def _keep_queue(world: World, queue: JobQueue, now: Instant) -> None:
         change_queue(world, queue.name, lambda: records.keep_queue(world, queue, now))
 
 
-def on_sealed_changed(world: World, event: SealedChanged) -> None:
-    """Keep and forget secrets and access keys; no job waits for one."""
-    for record in event.kept:
-        records.keep_plain(world, *_place(record), record)
-    for record in event.dropped:
-        records.drop_plain(world, *_place(record))
+def on_sealed_changed(world: World, event: SealedChanged | SinkChanged | SinkDeleted) -> None:
+    """Keep and forget secrets, access keys and sinks; no job waits for one."""
+    match event:
+        case SinkChanged(sink=sink):
+            records.keep_plain(world, "sink", sink.name, sink)
+        case SinkDeleted(name=name):
+            records.drop_plain(world, "sink", name)
+        case SealedChanged(kept=kept, dropped=dropped):
+            for record in kept:
+                records.keep_plain(world, *_place(record), record)
+            for record in dropped:
+                records.drop_plain(world, *_place(record))
+        case _:
+            assert_never(event)
 
 
-def _place(record: StoredSecret | AccessKey) -> tuple[str, str]:
-    return ("secret", record.name) if isinstance(record, StoredSecret) else ("access_key", record.id)
+def _place(record: StoredSecret | AccessKey | Sink) -> tuple[str, str]:
+    match record:
+        case StoredSecret():
+            return "secret", record.name
+        case Sink():
+            return "sink", record.name
+        case _:
+            return "access_key", record.id
 
 
 def forget_old_access_keys(world: World, date_ms: int) -> None:

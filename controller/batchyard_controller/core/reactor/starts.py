@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from batchyard.ids import HostId
 from batchyard.states import EndCause
+from batchyard_controller.core.commands import Happening
 from batchyard_controller.core.model.attempts import Attempt, AttemptEnd
 from batchyard_controller.core.model.hosts import FailedStart, Host, Lack, Trust
 from batchyard_controller.core.model.units import Unit
@@ -11,6 +12,9 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
 from batchyard_controller.core.world.waiting import stand_apart
 from batchyard_controller.core.world.world import World
+
+from .notices import tell_of_host
+from .progress import Out
 
 
 def on_start_succeeded(world: World, unit: Unit, attempt: Attempt, now: Instant) -> None:
@@ -23,7 +27,7 @@ def on_start_succeeded(world: World, unit: Unit, attempt: Attempt, now: Instant)
         _refresh(world, host)
 
 
-def on_start_failed(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, now: Instant) -> None:
+def on_start_failed(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, now: Instant, out: Out) -> None:
     """Doubt a host on which a start failed for reasons of its own, or ask it no more for an image that it lacks."""
     host = world.hosts[attempt.host_id]
     image = unit.task.images
@@ -32,7 +36,10 @@ def on_start_failed(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd,
             _note_lack(world, host, image, end.reason, now)
         return
     failed = FailedStart(unit_id=attempt.unit_id, reason=end.reason, at_boot_ms=now.boot_ms)
+    strikes = host.trust.strikes
     trust.note_failure(host.trust, failed, now.boot_ms)
+    if host.trust.strikes > strikes:
+        tell_of_host(out, host.record.id, Happening.DOUBTED, now, host.trust.suspicion)
     _refresh(world, host)
 
 

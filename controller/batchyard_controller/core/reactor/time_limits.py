@@ -10,7 +10,9 @@ Source: AWS Batch User Guide, "Job state time limit actions".
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from batchyard_controller.core.commands import Happening
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
@@ -21,12 +23,20 @@ from batchyard_controller.core.world.order import first_of
 from batchyard_controller.core.world.reasons import explain_waiting
 from batchyard_controller.core.world.world import World
 
+from .notices import tell_of_queue
 from .progress import Out, Progress
+
+TOLD_AFTER_MS = 60_000
+"""How long somebody stands there before it is told to those who follow events (containers-and-gangs 5.2)."""
 
 
 def cancel_overdue(world: World, now: Instant, out: Out) -> None:
-    """Look who blocks the head of each queue that bounds it, and cancel those who do for too long."""
-    for unit, head in list(_overdue(world, now)):
+    """
+    Look who blocks the head of each queue, tell of those who do for a while, and cancel those who do for too long.
+
+    Of queues that bound it; of the others too while there are sinks, to whom it is told.
+    """
+    for unit, head in list(_overdue(world, now, out)):
         if unit.is_node or not unit.is_child:
             records.set_cancelled(world, unit.job)
         ending, progress = Ending(trigger=Trigger.TIME_LIMIT_PASSED, words=head.block), Progress(world, now, out)
@@ -36,10 +46,10 @@ def cancel_overdue(world: World, now: Instant, out: Out) -> None:
             progress.end_unit(unit, ending)
 
 
-def _overdue(world: World, now: Instant) -> Iterator[tuple[Unit, BlockedHead]]:
+def _overdue(world: World, now: Instant, out: Out) -> Iterator[tuple[Unit, BlockedHead]]:
     before, world.blocked = world.blocked, {}
     for queue in world.queues.values():
-        first = first_of(world, queue.name) if queue.state_time_limits else None
+        first = first_of(world, queue.name) if queue.state_time_limits or world.sinks else None
         if first is None or first[0].refused_at < 0:
             continue
         line, unit = first
@@ -49,6 +59,9 @@ def _overdue(world: World, now: Instant) -> Iterator[tuple[Unit, BlockedHead]]:
         head = before.get(queue.name)
         if head is None or (head.unit_id, head.block) != (unit.id, block):
             head = BlockedHead(unit_id=unit.id, block=block, since_boot_ms=now.boot_ms)
+        if not head.is_told and now.boot_ms - head.since_boot_ms >= TOLD_AFTER_MS:
+            tell_of_queue(out, queue.name, Happening.BLOCKED, now, block, unit.id)
+            head = replace(head, is_told=True)
         world.blocked[queue.name] = head
         if _is_over(queue, head, now):
             yield unit, head

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from batchyard.errors import InvalidArgumentError, Reason, ResourceExhaustedError, Violation
+from batchyard_controller.core import limits
 
 Violations = list[Violation]
 
@@ -57,6 +58,13 @@ def check_range(out: Violations, field: str, value: float, low: float, high: flo
     if not low <= value <= high:
         unit_text = f" {unit}" if unit else ""
         out.append(Violation(field, f"{value}{unit_text} is not between {low} and {high}", Reason.OUT_OF_RANGE))
+
+
+def check_fence(out: Violations, fence_s: int) -> None:
+    """Check the fence of a job or a queue; 0: it says nothing."""
+    if fence_s and fence_s != limits.FENCE_NEVER_S and not limits.FENCE_S_MIN <= fence_s <= limits.FENCE_S_MAX:
+        bounds = f"between {limits.FENCE_S_MIN} and {limits.FENCE_S_MAX}, nor {limits.FENCE_NEVER_S}, which is never"
+        out.append(Violation("fence_s", f"{fence_s} seconds is neither {bounds}", Reason.OUT_OF_RANGE))
 
 
 def check_text(out: Violations, field: str, value: str, length_max: int) -> None:

@@ -57,6 +57,7 @@ def check_surroundings(out: Violations, field: str, container: Container, task: 
     if container.working_directory:
         _check_path(out, f"{field}.working_directory", container.working_directory)
     _check_streams(out, field, container)
+    _check_terminal(out, field, container, task)
     for i, ulimit in enumerate(container.ulimits):
         _check_ulimit(out, f"{field}.ulimits[{i}]", ulimit)
     _check_mount_points(out, field, container, task)
@@ -77,6 +78,19 @@ def _check_streams(out: Violations, field: str, container: Container) -> None:
         known = ", ".join(f"%{letter}" for letter in LETTERS)
         text = f"{quote(unknown[0])} is not one of {known}"
         out.append(Violation(f"{field}.output_path", text, Reason.UNKNOWN_VALUE))
+
+
+def _check_terminal(out: Violations, field: str, container: Container, task: Task) -> None:
+    at = f"{field}.terminal_grace_s"
+    if not container.terminal_grace_s:
+        return
+    check_range(out, at, container.terminal_grace_s, limits.TERMINAL_GRACE_S_MIN, limits.TERMINAL_GRACE_S_MAX, "s")
+    if not task.is_plain:
+        out.append(Violation(at, "a terminal is for a job of one container, and for no pod", Reason.CONFLICT))
+    if not container.command:
+        out.append(Violation(at, "a job with a terminal says its command", Reason.REQUIRED))
+    if container.stdin:
+        out.append(Violation(at, "a job with a terminal reads that, and no stdin", Reason.CONFLICT))
 
 
 def _check_gpus(out: Violations, field: str, container: Container) -> None:

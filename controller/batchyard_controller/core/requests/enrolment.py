@@ -12,7 +12,7 @@ import ipaddress
 from dataclasses import dataclass, replace
 
 from batchyard.errors import NotFoundError, PermissionDeniedError, Reason, UnauthenticatedError, Violation
-from batchyard.ids import HostId
+from batchyard.ids import HostId, made_at_ms
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import HostEnrolled, JoinTokenCreated, JoinTokenRevoked
 from batchyard_controller.core.model.enrolment import JoinToken, Member, admits_name
@@ -171,6 +171,8 @@ def check_session(world: World, host_id: HostId, by: HostId | None, name: str, r
         return
     member = world.members.get(by)
     if member is None:
+        if host_id == by and _joined_since_backup(world, by):
+            return
         raise not_joined(by)
     if host_id != by:
         _check_spoken_for(world, member, host_id, name)
@@ -184,6 +186,19 @@ def check_session(world: World, host_id: HostId, by: HostId | None, name: str, r
             "folder is an older copy; remove the host and let it join anew"
         )
         raise _not_itself(by, text)
+
+
+def _joined_since_backup(world: World, host_id: HostId) -> bool:
+    """
+    Say whether a host that is not known had joined when the store was put back from a backup that was made before.
+
+    It has proved a key that the yard's CA certified, and its id says when; so what runs there need not
+    end. It gets no certificate anew: before that runs out it has to join again.
+    """
+    restore = world.restore
+    if restore is None or host_id in world.gone_hosts:
+        return False
+    return restore.newest_ms <= made_at_ms(host_id) <= restore.at_ms
 
 
 def _check_spoken_for(world: World, member: Member, host_id: HostId, name: str) -> None:

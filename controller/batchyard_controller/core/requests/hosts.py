@@ -17,9 +17,16 @@ from batchyard.errors import (
     ResourceExhaustedError,
     Violation,
 )
-from batchyard.ids import HostId
+from batchyard.ids import AttemptId, HostId
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import HostApproved, HostMarked, HostReclaimed, HostRemoved
+from batchyard_controller.core.events import (
+    BrakeReleased,
+    HostApproved,
+    HostMarked,
+    HostReclaimed,
+    HostRemoved,
+    StrayStopped,
+)
 from batchyard_controller.core.model.claims import awaited
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
@@ -57,17 +64,33 @@ def _check_moved(world: World, host: Host, machine_id: str, now: Instant) -> Non
     A state folder that was copied bears the same host id; whoever is cut off comes back
     before its fence, after which nothing of it runs.
     """
-    known, fence_ms = host.record.machine_id, world.fence_of(host)
+    known = host.record.machine_id
     is_moved = bool(known and machine_id) and known != machine_id
-    if is_moved and host.attempts and not host.is_reachable and not world.has_passed_fence(host, now):
-        left_s = (host.heard_boot_ms + fence_ms - now.boot_ms) // 1000 + 1
-        until = f"in {left_s} s" if fence_ms else "once that host is removed"
+    living = [each for each in host.attempts.values() if not world.has_passed_fence(each, now)]
+    if is_moved and living and not host.is_reachable:
+        fences_ms = [world.fence_of(host, each.fence_ms) for each in living]
+        left_s = (host.heard_boot_ms + max(fences_ms) - now.boot_ms) // 1000 + 1
+        until = f"in {left_s} s" if all(fences_ms) else "once that host is removed"
         text = (
-            f"{len(host.attempts)} attempts count as running on another machine with this one's host id "
+            f"{len(living)} attempts count as running on another machine with this one's host id "
             f"{host.record.id}: one's state folder is a copy of the other's; start this one with an empty folder, "
             f"or, if that machine is gone, {until}"
         )
         raise AlreadyExistsError(text, reason=Reason.HOST_TWIN, metadata={"host_id": host.record.id})
+
+
+def stop_stray(world: World, given: str) -> StrayStopped:
+    """
+    Have an attempt stopped that a host keeps and that is nobody's.
+
+    Raises:
+        NotFoundError: no such attempt.
+    """
+    stray = world.adoption.strays.get(AttemptId(given))
+    if stray is None:
+        text = f"no host keeps attempt {quote(given)} that this store does not know; `batchyard restored` lists them"
+        raise NotFoundError(text, reason=Reason.STRAY_NOT_FOUND, metadata={"attempt_id": given})
+    return StrayStopped(host_id=stray.host_id, attempt_id=stray.attempt_id)
 
 
 def find_host(world: World, given: str) -> Host:
@@ -167,6 +190,21 @@ def approve_host(world: World, given: str) -> tuple[HostApproved | None, tuple[s
     host = find_host(world, given)
     is_waiting = host.record.awaiting is not None
     return HostApproved(host_id=host.record.id) if is_waiting else None, awaited(host.record)
+
+
+def release_brake(world: World) -> tuple[BrakeReleased, int]:
+    """
+    Wait no longer for hosts that fell silent together.
+
+    Returns:
+        The event, and how many hosts were waited for.
+
+    Raises:
+        FailedPreconditionError: the brake does not hold.
+    """
+    if world.brake.since_boot_ms is None:
+        raise FailedPreconditionError("the brake does not hold: no host is waited for", reason=Reason.NO_BRAKE)
+    return BrakeReleased(), world.brake.silent
 
 
 def remove_host(world: World, given: str, *, force: bool) -> HostRemoved:

@@ -18,7 +18,7 @@ from .settings import find_queue
 
 _BINDABLE = tuple(role for role in Role if role is not Role.AGENT)
 """Agents are known by their certificates alone."""
-_OF_THE_YARD = (Role.SECURITY_ADMIN, Role.GATEWAY, Role.METRICS)
+_OF_THE_YARD = (Role.SECURITY_ADMIN, Role.GATEWAY, Role.METRICS, Role.RELAY)
 _IN_QUEUES = tuple(role for role in _BINDABLE if role not in _OF_THE_YARD)
 
 

@@ -24,7 +24,7 @@ from batchyard_controller.core.model.nodes import Nodes
 from batchyard_controller.core.model.settings import CAPABILITIES, Platform
 
 from .array_rules import check_array
-from .checks import Violations, check_range, check_text, quote
+from .checks import Violations, check_fence, check_range, check_text, quote
 from .container_rules import check_surroundings, check_volumes
 from .names import check_annotations, check_definition_key, check_job_name, check_name, check_tags
 from .node_rules import check_nodes
@@ -139,7 +139,7 @@ def _check_one(out: Violations, field: str, container: Container, task: Task, *,
     if task.pod is None:
         _check_needs_image(out, field, container)
     if task.pod is not None or runtime_of(container.image) == DOCKER:
-        _check_needs_process(out, field, container)
+        _check_needs_process(out, field, container, is_pod=task.pod is not None)
 
 
 def check_complete(out: Violations, spec: JobSpec) -> None:
@@ -213,15 +213,18 @@ def _check_needs_image(out: Violations, field: str, container: Container) -> Non
     out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
 
 
-def _check_needs_process(out: Violations, field: str, container: Container) -> None:
-    """Check that a container asks for nothing that only a process can have."""
-    asked = {
-        "working_directory_optional": container.working_directory_optional,
-        "stdin": container.stdin,
-        "output_path": container.output_path,
-    }
+def _check_needs_process(out: Violations, field: str, container: Container, *, is_pod: bool) -> None:
+    """Check that a container asks for nothing that only a process can have, and a pod for nothing that only these two can."""
     text = "is for plain processes: a job with an image cannot have it"
-    out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
+    if container.working_directory_optional:
+        out.append(Violation(f"{field}.working_directory_optional", text, Reason.CONFLICT))
+    if is_pod:
+        asked = {"stdin": container.stdin, "output_path": container.output_path}
+        text = "is for plain processes and for containers of a host: a pod cannot have it"
+        out.extend(Violation(f"{field}.{name}", text, Reason.CONFLICT) for name, value in asked.items() if value)
+    elif container.output_path and not container.output_path.startswith("/"):
+        text = f"{quote(container.output_path)} must begin with /: the folder of a container is none of its host"
+        out.append(Violation(f"{field}.output_path", text, Reason.MALFORMED))
 
 
 def check_timeout(out: Violations, field: str, timeout_s: int) -> None:
@@ -244,6 +247,7 @@ def check_definition(definition: JobDefinition, size_bytes: int) -> Violations:
     if definition.retry is not None:
         check_retry(out, "retry_strategy", definition.retry)
     check_timeout(out, "timeout_s", definition.timeout_s)
+    check_fence(out, definition.fence_s)
     if definition.scheduling_priority is not None:
         check_range(out, "scheduling_priority", definition.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)
     check_quantities(out, "consumables", definition.consumables)
@@ -317,6 +321,7 @@ def check_submission(submission: Submission) -> Violations:
     if submission.retry is not None:
         check_retry(out, "retry_strategy", submission.retry)
     check_timeout(out, "timeout_s", submission.timeout_s)
+    check_fence(out, submission.fence_s)
     check_named_share(out, "share_identifier", submission.share_identifier)
     if submission.scheduling_priority is not None:
         check_range(out, "scheduling_priority", submission.scheduling_priority, 0, limits.SCHEDULING_PRIORITY_MAX)

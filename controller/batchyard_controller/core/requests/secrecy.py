@@ -18,6 +18,7 @@ from batchyard.tasks import Task
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import SealedChanged
 from batchyard_controller.core.model.secrets import AccessKey, Sealed, StoredSecret
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world.world import World
 
@@ -154,19 +155,28 @@ def rotate_access_key(
     return SealedChanged(kept=both), both
 
 
-def sealed_otherwise(world: World, key_id: str, count: int) -> list[StoredSecret | AccessKey]:
-    """Return some of the secrets and access keys, at most *count*, that are not encrypted with this key."""
-    every: tuple[StoredSecret | AccessKey, ...] = (*world.secrets.values(), *world.access_keys.values())
-    return [record for record in every if record.sealed.key_id != key_id][:count]
+def sealed_otherwise(world: World, key_id: str, count: int) -> list[StoredSecret | AccessKey | Sink]:
+    """Return some of the secrets, access keys and sinks that sign, at most *count*, that are not encrypted with this key."""
+    every: tuple[StoredSecret | AccessKey | Sink, ...] = (
+        *world.secrets.values(),
+        *world.access_keys.values(),
+        *world.sinks.values(),
+    )
+    return [record for record in every if record.sealed is not None and record.sealed.key_id != key_id][:count]
 
 
-def seal_anew(world: World, sealed: Sequence[tuple[StoredSecret | AccessKey, Sealed]]) -> SealedChanged:
+def seal_anew(world: World, sealed: Sequence[tuple[StoredSecret | AccessKey | Sink, Sealed]]) -> SealedChanged:
     """Admit the same values encrypted with another key, but of what was changed or deleted meanwhile."""
-    kept: list[StoredSecret | AccessKey] = []
+    kept: list[StoredSecret | AccessKey | Sink] = []
     for record, anew in sealed:
-        present = (
-            world.secrets.get(record.name) if isinstance(record, StoredSecret) else world.access_keys.get(record.id)
-        )
+        present: StoredSecret | AccessKey | Sink | None
+        match record:
+            case StoredSecret():
+                present = world.secrets.get(record.name)
+            case Sink():
+                present = world.sinks.get(record.name)
+            case _:
+                present = world.access_keys.get(record.id)
         if present is not None and present.sealed == record.sealed:
             kept.append(replace(present, sealed=anew))
     return SealedChanged(kept=tuple(kept))

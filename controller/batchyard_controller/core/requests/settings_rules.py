@@ -21,7 +21,7 @@ from batchyard_controller.core.model.settings import (
 )
 from batchyard_controller.core.placement.refusals import LIMITED_BLOCKS
 
-from .checks import Violations, check_range, check_text, quote
+from .checks import Violations, check_fence, check_range, check_text, quote
 from .job_rules import AMOUNT_LIMITS
 from .names import check_annotations, check_lengths, check_name, check_tags
 from .platform_rules import check_platform
@@ -99,6 +99,7 @@ def check_queue(queue: JobQueue) -> Violations:
         check_name(out, "scheduling_policy", queue.scheduling_policy)
     check_caps(out, "", queue.max_running, queue.max_vcpus)
     check_range(out, "max_overtake_s", queue.max_overtake_s, 0, limits.INT32_MAX, "seconds")
+    check_fence(out, queue.fence_s)
     _check_time_limits(out, queue.state_time_limits)
     check_tags(out, queue.tags)
     check_annotations(out, queue.annotations)

@@ -53,12 +53,13 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
     Admit a job; a repeated request id returns the first job and no event.
 
     Raises:
-        InvalidArgumentError, NotFoundError, FailedPreconditionError: see the texts.
+        InvalidArgumentError, NotFoundError, FailedPreconditionError, ResourceExhaustedError: see the texts.
     """
     if submission.request_id:
         first = world.requests.get((submission.owner, submission.request_id))
         if first is not None:
             return None, world.jobs[first]
+    _require_room(world)
     queue = world.queues.get(submission.queue)
     if queue is None:
         text = f"JobQueue {submission.queue} not found."
@@ -103,6 +104,20 @@ def submit_job(world: World, submission: Submission, job_id: JobId, now: Instant
         request_id=submission.request_id,
     )
     return JobSubmitted(job=job, has_too_many_tags=has_too_many_tags), job
+
+
+def _require_room(world: World) -> None:
+    """Refuse new jobs where the rest of the store is needed for what becomes of those that are there."""
+    room = world.room
+    if room is None or not room.is_tight:
+        return
+    used, quota = (f"{size / (1 << 20):,.0f} MiB" for size in (room.used_bytes, room.quota_bytes))
+    raise ResourceExhaustedError(
+        f"the controller's store holds {used} of at most {quota} and takes no new jobs, so that those that it has can go on; "
+        f"its operator is told what helps by: batchyard doctor",
+        reason=Reason.STORE_FULL,
+        metadata={"used_bytes": str(room.used_bytes), "limit": str(room.quota_bytes)},
+    )
 
 
 def _kind(submission: Submission, spec: JobSpec) -> JobKind:

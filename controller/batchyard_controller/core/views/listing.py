@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from batchyard.ids import HostId
 from batchyard.states import ACTIVE_STATES, JobState
-from batchyard_controller.core.access.roles import THE_ADMINISTRATOR, Principal, Verb, may, scope_of
+from batchyard_controller.core.access.roles import THE_ADMINISTRATOR, Kind, Principal, Thing, Verb, may, scope_of
 from batchyard_controller.core.access.things import job_thing
 from batchyard_controller.core.model.identities import ADMINISTRATOR
 from batchyard_controller.core.model.jobs import Job, JobSpec
@@ -89,6 +89,15 @@ class JobFilter:
             and self.share_identifier in ("", spec.share_identifier)
             and (not self.consumable or any(name == self.consumable for name, _ in spec.consumables))
             and all(key in tags and value in (None, tags[key]) for key, value in self.tags)
+        )
+
+    def wants_sum(self, queue: str, definition: str, owner: str) -> bool:
+        """Say whether jobs of which only this is known are wanted; what else is asked for is not heeded."""
+        return (
+            may(self.reader, Verb.READ, Thing(Kind.JOB, queue, owner))
+            and (not self.owner or (owner or ADMINISTRATOR) == self.owner)
+            and (not self.queues or queue in self.queues)
+            and (not self.definition or self._matches_definition(definition))
         )
 
     def _matches_definition(self, key: str) -> bool:

@@ -42,7 +42,14 @@ class Reading:
 
 def readings(world: World, now: Instant) -> list[Reading]:
     """Read all of a yard."""
-    return [*_waiting(world, now), *_allocation(world), *_launches(world), *_reclaims(world), *_usage(world)]
+    return [
+        *_waiting(world, now),
+        *_allocation(world),
+        *_launches(world),
+        *_reclaims(world),
+        _brake(world),
+        *_usage(world),
+    ]
 
 
 def _waiting(world: World, now: Instant) -> Iterator[Reading]:
@@ -100,6 +107,10 @@ def _reclaims(world: World) -> Iterator[Reading]:
     yield Reading("hosts_being_reclaimed", (), number)
     reclaimed = sorted(world.reclaimed.items())[:NAMES_MAX]
     yield from (Reading("reclaimed_attempts", (name,), number) for name, number in reclaimed)
+
+
+def _brake(world: World) -> Reading:
+    return Reading("hosts_held_by_brake", (), world.brake.silent if world.brake.since_boot_ms is not None else 0)
 
 
 def _usage(world: World) -> Iterator[Reading]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
 
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.attempts import EndedAttempt
 from batchyard_controller.core.model.identities import ADMINISTRATOR
 from batchyard_controller.core.model.jobs import Job, JobKind
+from batchyard_controller.core.model.past import SumKey, day_of
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.world.world import World
@@ -26,6 +27,12 @@ from .listing import JobFilter, Place, walk_jobs
 
 LOOKS_MAX = 2_000
 """Jobs and attempts that one look counts: some hundredths of a second."""
+
+
+_PAST = 0
+"""In the place of a number of the order of submission, which begins with 1: what is summed of jobs that are not kept."""
+
+_NO_DAY = "9999-99-99"
 
 
 class UsageKey(StrEnum):
@@ -70,7 +77,13 @@ class UsageLook:
 
 
 def sum_usage(world: World, query: UsageQuery, beyond: Place | None) -> UsageLook:
-    """Sum what attempts of jobs used that stand in the order of submission beyond a place; None: from the first on."""
+    """
+    Sum what attempts used beyond a place; None: from the first on.
+
+    First those of jobs that are kept, in the order of their submission, then what is known of those that are not.
+    """
+    if beyond is not None and beyond[0] == _PAST:
+        return _sum_past(world, query, beyond[1])
     sums: dict[tuple[str, ...], UsageSum] = {}
     last = beyond
     for looks, (place, unit) in enumerate(_steps(world, query, beyond)):
@@ -87,7 +100,29 @@ def sum_usage(world: World, query: UsageQuery, beyond: Place | None) -> UsageLoo
                 if found is None:
                     found = sums[key] = UsageSum()
                 found.add(ended, held)
-    return UsageLook(sums, None)
+    return UsageLook(sums, (_PAST, 0) if world.past else None)
+
+
+def _sum_past(world: World, query: UsageQuery, first: int) -> UsageLook:
+    """Sum what is known of jobs that are not kept, whole days of it; names of jobs, and which it was, are not."""
+    sums: dict[tuple[str, ...], UsageSum] = {}
+    if query.jobs.name:
+        return UsageLook(sums, None)
+    first_day = day_of(query.ended_after_ms)
+    last_day = day_of(query.ended_before_ms - 1) if query.ended_before_ms else _NO_DAY
+    for name, each in islice(world.past.items(), first, first + LOOKS_MAX):
+        of = SumKey.read(name)
+        if first_day <= of.day <= last_day and query.jobs.wants_sum(of.queue, of.definition, of.owner):
+            values = {
+                UsageKey.USER: of.owner or ADMINISTRATOR,
+                UsageKey.QUEUE: of.queue,
+                UsageKey.DEFINITION: of.definition,
+                UsageKey.DAY: of.day,
+                UsageKey.JOB: "",
+            }
+            sums.setdefault(tuple(values[key] for key in query.keys), UsageSum()).merge(each)
+    there_is_more = first + LOOKS_MAX < len(world.past)
+    return UsageLook(sums, (_PAST, first + LOOKS_MAX) if there_is_more else None)
 
 
 def _steps(world: World, query: UsageQuery, beyond: Place | None) -> Iterator[tuple[Place, Unit | None]]:
@@ -109,7 +144,7 @@ def _steps(world: World, query: UsageQuery, beyond: Place | None) -> Iterator[tu
 
 
 def _day_of(job: Job, ended: EndedAttempt) -> str:
-    return datetime.fromtimestamp(ended.stopped_at_ms / 1000, UTC).strftime("%Y-%m-%d")
+    return day_of(ended.stopped_at_ms)
 
 
 _KEYS: dict[UsageKey, Callable[[Job, EndedAttempt], str]] = {

@@ -18,7 +18,7 @@ from batchyard_controller.core.placement.quotas import QUOTA_SHARE
 from batchyard_controller.core.placement.refusals import Refusal
 from batchyard_controller.core.world.order import ahead_of, first_of, is_first
 from batchyard_controller.core.world.reasons import explain_unit, explain_waiting, reservation_of, starts_at_ms
-from batchyard_controller.core.world.waiting import shape_of
+from batchyard_controller.core.world.waiting import is_held, shape_of
 from batchyard_controller.core.world.world import World
 
 from . import words
@@ -27,6 +27,7 @@ from .history import live_attempt
 from .parts import parts_waiting
 
 UNAPPROVED_SHOWN = 5
+HOSTS_SHOWN = 5
 
 
 def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
@@ -34,8 +35,19 @@ def refusals(world: World, unit: Unit) -> tuple[Refusal, ...]:
     queue = world.queues.get(unit.job.spec.queue)
     if queue is None:
         return (Refusal(kind="queue", message=f"job queue {unit.job.spec.queue} is gone"),)
+    if is_held(world, unit.job):
+        return (_held(world),)
     cleared = _cleared_for(world, unit)
     return (*(() if cleared is None else (cleared,)), *explain_unit(world, unit, queue), *_unapproved(world))
+
+
+def _held(world: World) -> Refusal:
+    """Say why jobs of a backup are placed nowhere yet."""
+    names = sorted(words.host_name(world, host_id) for host_id in world.adoption.waits_for)
+    shown = ", ".join(names[:HOSTS_SHOWN]) + (f" and {len(names) - HOSTS_SHOWN} more" if names[HOSTS_SHOWN:] else "")
+    who = f"hosts {shown} have" if shown else "hosts have"
+    text = f"the store was put back from a backup, and until {who} told what they run, or their fence has passed, it may run there"
+    return Refusal(kind="restore", message=text)
 
 
 def _unapproved(world: World) -> tuple[Refusal, ...]:
@@ -73,7 +85,7 @@ def status_reason(world: World, unit: Unit) -> str:
 def _blocked_reason(world: World, unit: Unit) -> str:
     """Return what a RUNNABLE unit says: nothing unless it is first in its queue and was refused."""
     queue = world.queues.get(unit.job.spec.queue)
-    line = world.lines.find(shape_of(world, unit))
+    line = world.lines.find(shape_of(world, unit)) if not is_held(world, unit.job) else None
     first = unit_at(unit.job, 0) if unit.job.kind is JobKind.NODES else unit  # nodes wait as one
     if queue is None or line is None or line.refused_at < 0 or not is_first(world, first, line):
         return ""
@@ -156,7 +168,7 @@ class Place:
 
 def place_of(world: World, unit: Unit) -> Place | None:
     """Return where a unit, or the next child of an array, stands that waits for a host; None of others."""
-    if not waits_for_host(unit):
+    if not waits_for_host(unit) or is_held(world, unit.job):
         return None
     line = world.lines.find(shape_of(world, unit))
     own = line.next_of(unit.job) if line is not None and (unit.is_parent or unit.is_node) else unit

@@ -24,8 +24,10 @@ from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts, HostRecord
 from batchyard_controller.core.model.jobs import Job, JobDefinition
 from batchyard_controller.core.model.launches import Launch
+from batchyard_controller.core.model.past import Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.restores import LAST_RESTORE, Restore
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.usage import UsageSum
@@ -123,21 +125,26 @@ PLAIN = {
     "token": "tokens",
     "join_token": "join_tokens",
     "member": "members",
+    "sink": "sinks",
 }
 """Kinds of records on which nothing else in the world rests but who is who, and where it has them."""
+
+_OF_USERS = frozenset({"access_key", "binding", "token"})
 
 
 def keep_plain(world: World, kind: str, name: str, record: object) -> None:
     """Keep a new or changed record of a plain kind."""
     getattr(world, PLAIN[kind])[name] = record
-    world.know_users()
+    if kind in _OF_USERS:
+        world.know_users()
     _note_alone(world, kind, name)
 
 
 def drop_plain(world: World, kind: str, name: str) -> None:
     """Forget a record of a plain kind, if there is one."""
     if getattr(world, PLAIN[kind]).pop(name, None) is not None:
-        world.know_users()
+        if kind in _OF_USERS:
+            world.know_users()
         _note_alone(world, kind, name)
 
 
@@ -206,9 +213,14 @@ def drop_launch(world: World, launch_id: LaunchId) -> None:
 
 
 def _refresh_host_of(world: World, launch: Launch) -> None:
-    host = world.hosts.get(HostId(launch.host_id))
-    if host is not None:
+    if (host := world.hosts.get(HostId(launch.host_id))) is not None:
         world.refresh_host(host)
+
+
+def keep_restore(world: World, restore: Restore) -> None:
+    """Keep what came of the last restore."""
+    world.restores[LAST_RESTORE] = restore
+    _note_alone(world, "restore", LAST_RESTORE)
 
 
 def _note_alone(world: World, kind: str, name: str) -> None:
@@ -239,13 +251,17 @@ def set_priority(world: World, job: Job, scheduling_priority: int) -> None:
     world.ledger.note(job.id, "job", job.id)
 
 
-def forget_job(world: World, job: Job) -> None:
-    """Drop all that is known of a job that has ended; its records are deleted after it, one group a chunk."""
-    world.unindex_job(job)
-    for kind in ("job", "state"):
-        world.ledger.note(job.id, kind, job.id)
-    for number in job.children.chunks:
-        _note_unit(world, Unit(job, number * CHUNK))
+def forget_jobs(world: World, jobs: Iterable[Job], left: Left, sums: Iterable[str]) -> None:
+    """Drop all that is known of jobs that have ended, behind what is kept of them; their records go one group a chunk."""
+    world.left = left
+    for kind, name in (("left", "last"), *(("usage", name) for name in sums)):
+        world.ledger.note("left", kind, name)
+    for job in jobs:
+        world.unindex_job(job)
+        mend(world, "job", (job.id,))
+        mend(world, "state", (job.id,))
+        for number in job.children.chunks:
+            _note_unit(world, Unit(job, number * CHUNK))
 
 
 def mend(world: World, kind: str, names: Iterable[str]) -> None:
@@ -307,7 +323,7 @@ def _note_unit(world: World, unit: Unit) -> None:
 # Attempts -------------------------------------------------------------------------
 
 
-def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay, now: Instant) -> None:
+def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay | None, now: Instant) -> None:
     """Hold a host's resources for a new attempt."""
     # Of a child in a group behind that of its chunk: all of it may end and be claimed again
     # in one turn, and that is more than a store writes at once.
@@ -319,7 +335,7 @@ def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay, now: Instant) 
 def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, stay: Stay | None = None) -> AttemptId:
     """Hold a host's resources again for an attempt that is stored; return its name."""
     name = attempt.id
-    world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = attempt
+    world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = world.live[unit.id] = attempt
     asked = unit.task.resources
     world.fleet.claim(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis, unit.consumables)
@@ -361,7 +377,7 @@ def preempt_attempt(
 def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt, now: Instant) -> None:
     """Give back what an attempt held, and keep how it ended."""
     name = attempt.id
-    del world.attempts[name], world.hosts[attempt.host_id].attempts[name]
+    del world.attempts[name], world.hosts[attempt.host_id].attempts[name], world.live[unit.id]
     asked = unit.task.resources
     world.fleet.release(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
     world.fleet.bounds.release(unit.job.spec, asked.cpu_millis, unit.consumables)

@@ -23,7 +23,7 @@ from batchyard_controller.core.placement.situation import Situation
 from batchyard_controller.core.placement.tenants import OUTRUN_MS, Stay
 
 from .occupancy import Occupancy
-from .waiting import shape_of
+from .waiting import is_held, shape_of
 from .world import World
 
 _OF_ITSELF = (EndCause.EXITED, EndCause.TIMED_OUT, EndCause.OUT_OF_MEMORY)
@@ -67,7 +67,7 @@ def recall_cleared(world: World, now: Instant) -> None:
     """Promise hosts again on which attempts are stopped so that others can start there."""
     for attempt in world.attempts.values():
         unit = world.find(attempt.preempted_for) if attempt.preempted_for else None
-        if unit is None or unit.state is not JobState.RUNNABLE:
+        if unit is None or unit.state is not JobState.RUNNABLE or is_held(world, unit.job):
             continue
         shape, unit = shape_of(world, unit), unit_at(unit.job, 0) if unit.is_parent else unit  # nodes wait as one
         queue, row = world.queues[shape.queue], world.fleet.rows[attempt.host_id]

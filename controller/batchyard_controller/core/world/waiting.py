@@ -1,7 +1,7 @@
 """
 Waiting: how units take and leave their place in line.
 
-Laws: exactly the RUNNABLE units stand in line, each once. While a host lacks an image,
+Laws: exactly the RUNNABLE units stand in line, each once, but for those of jobs that are held after a restore. While a host lacks an image,
 all who wait with that image stand apart from others of their shape.
 """
 
@@ -182,8 +182,21 @@ def _tried(job: Job) -> list[int]:
     return [index for index in job.children.tried() if job.children.state(index) is JobState.RUNNABLE]
 
 
+def is_held(world: World, job: Job) -> bool:
+    """Say whether a job takes no place in line yet, as after a restore it may run on a host that has not said so."""
+    return job.seq <= world.adoption.last_seq
+
+
+def await_all(world: World, job: Job) -> None:
+    """Let all of a job that waits for hosts take its place in line."""
+    if job.size or job.state is JobState.RUNNABLE:
+        _await_all(world, job)
+
+
 def await_host(world: World, unit: Unit) -> None:
     """Let a runnable unit take its place in line."""
+    if is_held(world, unit.job):
+        return
     _note_apart(world, unit.job)
     place = unit.index or 0
     world.lines.push(shape_of(world, unit), unit.job, place, place + 1)
@@ -192,6 +205,8 @@ def await_host(world: World, unit: Unit) -> None:
 
 def await_hosts(world: World, job: Job) -> None:
     """Let all runnable children of an array, or all nodes, take their place in line; some may have been tried before."""
+    if is_held(world, job):
+        return
     _note_apart(world, job)
     tried = _tried(job)
     for index in tried:
@@ -211,6 +226,8 @@ def _note_apart(world: World, job: Job) -> None:
 
 def leave_line(world: World, unit: Unit) -> None:
     """Let a unit wait no longer."""
+    if is_held(world, unit.job):
+        return
     _give_up_promise(world, unit.job, unit.index or 0, (unit.index or 0) + 1)
     place = unit.index or 0
     world.lines.remove(shape_of(world, unit), unit.job, place, place + 1)
@@ -218,6 +235,8 @@ def leave_line(world: World, unit: Unit) -> None:
 
 def leave_lines(world: World, job: Job, runs: list[tuple[int, int]]) -> None:
     """Let those of runs of children, [first, stop) each, wait no longer of which none was ever tried."""
+    if is_held(world, job):
+        return
     for start, stop in runs:
         _give_up_promise(world, job, start, stop)
         world.lines.remove(shape_of(world, Unit(job)), job, start, stop)

@@ -8,12 +8,14 @@ The world holds and finds; it decides nothing. What is stored of it changes thro
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field
 from weakref import WeakKeyDictionary, ref
 
 from batchyard.arns import environment_uuid
-from batchyard.ids import AttemptId, HostId, JobId, LaunchId, attempt_id, split_job_id
+from batchyard.features import ATTEMPT_FENCES
+from batchyard.ids import AttemptId, HostId, JobId, LaunchId, split_job_id
 from batchyard.security import SecurityLevel
 from batchyard.states import JobState
 from batchyard_controller.core import limits
@@ -26,10 +28,14 @@ from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch, launch_id_of
+from batchyard_controller.core.model.past import NOBODY_LEFT, Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
+from batchyard_controller.core.model.restores import LAST_RESTORE, Restore
+from batchyard_controller.core.model.room import Room
 from batchyard_controller.core.model.secrets import AccessKey, StoredSecret
 from batchyard_controller.core.model.settings import ComputeEnvironment, JobQueue, Platform
+from batchyard_controller.core.model.sinks import Sink
 from batchyard_controller.core.model.units import Unit, find_unit
 from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.model.values import Instant, utc
@@ -48,6 +54,8 @@ from batchyard_controller.core.placement.trust import is_suspected, start_limit
 from batchyard_controller.core.scaling.catalogue import Catalogue
 from batchyard_controller.core.scaling.memory import Memory
 
+from .adoption import Adoption
+from .brake import Brake
 from .ledger import Ledger
 from .named import Named
 from .submitted import SubmittedJobs
@@ -72,12 +80,18 @@ class World:
     catalogues: InitVar[Mapping[str, Catalogue] | None] = None
     fence_ms: int = limits.FENCE_MS
     """What agents are told in this term; 0: never."""
+    brake: Brake = field(default_factory=Brake)
     launches: dict[LaunchId, Launch] = field(default_factory=dict)
     """Hosts that providers were asked for, until they are stopped."""
     scaling: Memory = field(init=False)
+    room: Room | None = None
+    """Of the store, as it was last measured in this term."""
     calendar: Calendar | None = None
     """From the first event on."""
     ledger: Ledger = field(default_factory=Ledger)
+    restores: dict[str, Restore] = field(default_factory=dict)
+    """The last one, by ``LAST_RESTORE``, if there was any."""
+    adoption: Adoption = field(default_factory=Adoption)
     environments: dict[str, ComputeEnvironment] = field(default_factory=dict)
     queues: dict[str, JobQueue] = field(default_factory=dict)
     policies: dict[str, SchedulingPolicy] = field(default_factory=dict)
@@ -96,8 +110,11 @@ class World:
     join_tokens: dict[str, JoinToken] = field(default_factory=dict)
     members: dict[HostId, Member] = field(default_factory=dict)
     """Hosts that have joined, seen or not yet; hosts of this machine need not."""
+    sinks: dict[str, Sink] = field(default_factory=dict)
     jobs: dict[JobId, Job] = field(default_factory=dict)
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
+    live: dict[JobId, Attempt] = field(default_factory=dict)
+    """The same by the id of their unit."""
     hosts: dict[HostId, Host] = field(default_factory=dict)
     occupied: dict[str, dict[HostId, int]] = field(default_factory=dict)
     """Live attempts of each queue, by host; queues and hosts without any are left out."""
@@ -115,6 +132,11 @@ class World:
     """Arrays whose children wait for the ends of another array's children."""
     ended: deque[Job] = field(default_factory=deque)
     """Jobs that have ended and are kept, in the order of their ends."""
+    past: dict[str, UsageSum] = field(default_factory=dict)
+    """What jobs took that are no longer kept, by the name of a ``SumKey``."""
+    left: Left = NOBODY_LEFT
+    left_boot_ms: int = -1
+    """When they left."""
     last_seq: int = 0
     newest_ms: int = 0
     """The newest date of a job, whether or not its clock was right."""
@@ -156,14 +178,43 @@ class World:
         self.lines = Lines(DueTimes(self.queues))
         self.rankings = Rankings(self.fleet, self.pools)
 
-    def fence_of(self, host: Host) -> int:
-        """Return after how long a silence nothing of a host runs any more, whichever leader it heard last; 0: never."""
+    @property
+    def restore(self) -> Restore | None:
+        """The last restore of the store."""
+        return self.restores.get(LAST_RESTORE)
+
+    @property
+    def is_restoring(self) -> bool:
+        """Whether what the backup of that did not know is still to be learnt from hosts."""
+        return self.restore is not None and not self.restore.is_over
+
+    @property
+    def generation(self) -> int:
+        """Of all that is handed out now."""
+        return self.restore.generation if self.restore is not None else 0
+
+    def fence_of(self, host: Host, own_ms: int | None = None) -> int:
+        """
+        Return after how long a silence of a host an attempt runs there no more, whichever leader it heard last.
+
+        Args:
+            host: Where it runs.
+            own_ms: The attempt's own fence; 0: never; None: it has none.
+
+        Returns:
+            Milliseconds, what is waited for beyond the fence included; 0: never.
+        """
         fence_ms = longer_fence(host.record.fence_ms, told_fence(host.record.facts, self.fence_ms))
+        if own_ms is not None:
+            # An older agent does not know of it, and goes by the other.
+            is_kept = ATTEMPT_FENCES in host.record.facts.features
+            fence_ms = own_ms if is_kept else longer_fence(fence_ms, own_ms)
         return fence_ms + limits.fence_margin_ms(fence_ms) if fence_ms else 0
 
-    def has_passed_fence(self, host: Host, now: Instant) -> bool:
-        """Say whether what a host ran has surely ended, as it was silent for so long."""
-        fence_ms = self.fence_of(host)
+    def has_passed_fence(self, attempt: Attempt, now: Instant) -> bool:
+        """Say whether an attempt has surely ended, as its host was silent for so long."""
+        host = self.hosts[attempt.host_id]
+        fence_ms = self.fence_of(host, attempt.fence_ms)
         return fence_ms > 0 and host.is_silent(now, fence_ms)
 
     def has_spec(self, spec: JobSpec) -> bool:
@@ -198,6 +249,22 @@ class World:
         if job.spec.owner:
             self.by_owner[job.spec.owner].remove(job)
         self.counts[job.spec.queue].subtract(states_of(job))
+
+    @contextmanager
+    def recalling(self, jobs: Iterable[Job]) -> Iterator[None]:
+        """Have archived jobs stand among those that are kept while somebody looks; nothing may be changed of them."""
+        recalled = {job.id: job for job in jobs if job.id not in self.jobs}
+        requests = {request_key(job): job.id for job in recalled.values() if job.request_id}
+        requests = {key: job_id for key, job_id in requests.items() if key not in self.requests}
+        self.jobs.update(recalled)
+        self.requests.update(requests)
+        try:
+            yield
+        finally:
+            for job_id in recalled:
+                del self.jobs[job_id]
+            for key in requests:
+                del self.requests[key]
 
     def know_users(self) -> None:
         """Put together anew who is who, after any of it has changed."""
@@ -241,8 +308,7 @@ class World:
 
     def live_attempt(self, unit: Unit) -> Attempt | None:
         """Return the live attempt of a unit, if it has one; of a multi-node job its main node's."""
-        whose = unit.main if unit.is_parent else unit
-        return self.attempts.get(attempt_id(whose.id, whose.next_number))
+        return self.live.get((unit.main if unit.is_parent else unit).id)
 
     def main_address(self, unit: Unit) -> str:
         """Return where the other nodes of a job reach its main node; nothing while that is on no host."""
@@ -325,6 +391,7 @@ class World:
     def forget_host(self, host: Host) -> None:
         """Tell the fleet that a host is gone for good."""
         self.fleet.drop_host(host.record.id)
+        self.adoption.forget_host(host.record.id)
         self.off_clocks.discard(host.record.id)
         self.wants_plan = True
 

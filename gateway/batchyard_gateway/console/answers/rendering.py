@@ -20,6 +20,7 @@ from batchyard_gateway.console.forms.tables import labels
 from batchyard_gateway.console.settings.revisions import paths
 from batchyard_gateway.console.visit import ROOT, Page, Visit
 from batchyard_gateway.console.writing import moments
+from batchyard_gateway.staleness import stale_since
 
 from .assets import Asset
 
@@ -52,6 +53,7 @@ class Renderer:
         self._environment.filters.update(
             moment=_moment, span=moments.span, pretty=_pretty, paths=paths, labels=labels, unit=_unit
         )
+        self._environment.globals["stale_since"] = stale_since
         self._environment.globals["ui"] = self._environment.get_template("macros.html").module
 
     def render(self, page: Page, visit: Visit | None, part: str = "") -> str:

@@ -51,7 +51,7 @@ _KINDS = (
     ("AFTER_FAILURE", "Its failure"),
 )
 _NATIVE_OF_CONTAINERS = (
-    *("working_directory", "working_directory_optional", "stdin", "output_path"),
+    *("working_directory", "working_directory_optional", "stdin", "output_path", "terminal_grace_s"),
     *("log_size_mib", "gpu_models", "gpu_memory_mib"),
 )
 _NATIVE_OF_RETRIES = ("infrastructure_retries", "spot_attempts", "preemption_retries_before_termination")

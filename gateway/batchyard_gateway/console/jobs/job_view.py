@@ -338,6 +338,7 @@ def scheduling(job: pb.Job) -> list[Pair]:
         ("Scheduling priority", str(job.scheduling_priority) if job.HasField("scheduling_priority") else ""),
         ("Attempts", f"at most {max(retry.attempts, 1)}"),
         ("After faults of hosts", _infrastructure(retry)),
+        ("Fence", amounts.fence(job.fence_s)),
         ("After being preempted", _preempted(retry)),
         ("On spot hosts", f"{retry.spot_attempts} reclaims, then on-demand alone" if retry.spot_attempts else ""),
     ]

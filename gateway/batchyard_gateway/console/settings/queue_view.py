@@ -117,6 +117,7 @@ def facts_of(queue: pb.JobQueue) -> list[tuple[str, str]]:
         ("At most vCPUs", amounts.count(queue.max_vcpus) if queue.max_vcpus else "no bound"),
         ("Order of equals", dispatch),
         ("Overtaken for at most", f"{queue.max_overtake_s:,} s" if queue.max_overtake_s else "as timeouts say"),
+        ("Fence", amounts.fence(queue.fence_s) or "as the controller says"),
         ("Preempts", "jobs of lower priority" if preemption == "LOWER_PRIORITY" else "nobody"),
         ("May be preempted", "yes" if queue.preemptible else "no"),
         ("Tags", ", ".join(f"{key}={value}" for key, value in sorted(queue.tags.items())) or "none"),

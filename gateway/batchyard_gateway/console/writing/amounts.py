@@ -17,6 +17,11 @@ def millis(amount: float) -> str:
     return count(round(amount) / 1000)
 
 
+def fence(seconds: int) -> str:
+    """Write the fence of a job or a queue; nothing where it has none of its own."""
+    return "never" if seconds < 0 else f"{seconds:,} s" if seconds else ""
+
+
 def memory(mib: float) -> str:
     """Return mebibytes in the largest unit that leaves 1 or more; as ``1.5 GiB``."""
     amount, unit = float(mib), 0

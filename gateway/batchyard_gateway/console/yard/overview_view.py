@@ -46,12 +46,16 @@ class Hosts:
 
     counts: Mapping[str, int]
     held: Sequence[tuple[str, str, int]]
+    alarm: str = ""
+    """Said where many hosts fell silent at once."""
 
 
 def hosts_of(summary: host_pb2.SummarizeHostsResponse) -> Hosts:
     """Return the tile of hosts."""
     counts = {state: summary.hosts_by_state[state] for state in STATES if summary.hosts_by_state.get(state)}
-    return Hosts(counts=counts, held=amounts.held(summary.allocated, summary.capacity))
+    alarm = f"{summary.brake.silent:,} of {summary.brake.hosts:,} hosts fell silent at once: they are waited for."
+    held = amounts.held(summary.allocated, summary.capacity)
+    return Hosts(counts=counts, held=held, alarm=alarm if summary.HasField("brake") else "")
 
 
 def failed_array(job: job_pb2.JobSummary) -> bool:

@@ -69,19 +69,63 @@ EVENT_TYPE_PUT_UNSPECIFIED: EventType.ValueType  # 0
 EVENT_TYPE_DELETE: EventType.ValueType  # 1
 Global___EventType: typing_extensions.TypeAlias = EventType
 
+class _AlarmAction:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _AlarmActionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_AlarmAction.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ALARM_ACTION_GET_UNSPECIFIED: _AlarmAction.ValueType  # 0
+    """Tells which there are."""
+    ALARM_ACTION_DEACTIVATE: _AlarmAction.ValueType  # 2
+
+class AlarmAction(_AlarmAction, metaclass=_AlarmActionEnumTypeWrapper): ...
+
+ALARM_ACTION_GET_UNSPECIFIED: AlarmAction.ValueType  # 0
+"""Tells which there are."""
+ALARM_ACTION_DEACTIVATE: AlarmAction.ValueType  # 2
+Global___AlarmAction: typing_extensions.TypeAlias = AlarmAction
+
+class _AlarmType:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _AlarmTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_AlarmType.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ALARM_TYPE_NONE_UNSPECIFIED: _AlarmType.ValueType  # 0
+    """Whichever."""
+    ALARM_TYPE_NOSPACE: _AlarmType.ValueType  # 1
+    """A member's file has reached its quota: the cluster takes no more writes."""
+    ALARM_TYPE_CORRUPT: _AlarmType.ValueType  # 2
+    """Members do not hold the same."""
+
+class AlarmType(_AlarmType, metaclass=_AlarmTypeEnumTypeWrapper): ...
+
+ALARM_TYPE_NONE_UNSPECIFIED: AlarmType.ValueType  # 0
+"""Whichever."""
+ALARM_TYPE_NOSPACE: AlarmType.ValueType  # 1
+"""A member's file has reached its quota: the cluster takes no more writes."""
+ALARM_TYPE_CORRUPT: AlarmType.ValueType  # 2
+"""Members do not hold the same."""
+Global___AlarmType: typing_extensions.TypeAlias = AlarmType
+
 @typing.final
 class ResponseHeader(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    MEMBER_ID_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    member_id: builtins.int
+    """Whose answer it is."""
     revision: builtins.int
     """Revision of the store when the answer was made."""
     def __init__(
         self,
         *,
+        member_id: builtins.int = ...,
         revision: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["revision", b"revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["member_id", b"member_id", "revision", b"revision"]) -> None: ...
 
 Global___ResponseHeader: typing_extensions.TypeAlias = ResponseHeader
 
@@ -510,17 +554,166 @@ Global___StatusRequest: typing_extensions.TypeAlias = StatusRequest
 class StatusResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    HEADER_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
+    DB_SIZE_FIELD_NUMBER: builtins.int
+    LEADER_FIELD_NUMBER: builtins.int
+    DB_SIZE_IN_USE_FIELD_NUMBER: builtins.int
     version: builtins.str
     """Version of the server's software, such as 3.5.21."""
+    db_size: builtins.int
+    """Bytes of the member's file: what its quota is held against."""
+    leader: builtins.int
+    """Id of the member that leads the cluster; zero: none is known."""
+    db_size_in_use: builtins.int
+    """Bytes of the file that hold something; the rest is free for more."""
+    @property
+    def header(self) -> Global___ResponseHeader: ...
     def __init__(
         self,
         *,
+        header: Global___ResponseHeader | None = ...,
         version: builtins.str = ...,
+        db_size: builtins.int = ...,
+        leader: builtins.int = ...,
+        db_size_in_use: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["header", b"header"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["db_size", b"db_size", "db_size_in_use", b"db_size_in_use", "header", b"header", "leader", b"leader", "version", b"version"]) -> None: ...
 
 Global___StatusResponse: typing_extensions.TypeAlias = StatusResponse
+
+@typing.final
+class CompactionRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    PHYSICAL_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """What was before this revision is forgotten."""
+    physical: builtins.bool
+    """Answers when it is done, and not when it is begun."""
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        physical: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["physical", b"physical", "revision", b"revision"]) -> None: ...
+
+Global___CompactionRequest: typing_extensions.TypeAlias = CompactionRequest
+
+@typing.final
+class CompactionResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___CompactionResponse: typing_extensions.TypeAlias = CompactionResponse
+
+@typing.final
+class AlarmRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: builtins.int
+    MEMBER_ID_FIELD_NUMBER: builtins.int
+    ALARM_FIELD_NUMBER: builtins.int
+    action: Global___AlarmAction.ValueType
+    member_id: builtins.int
+    """Zero: of every member."""
+    alarm: Global___AlarmType.ValueType
+    def __init__(
+        self,
+        *,
+        action: Global___AlarmAction.ValueType = ...,
+        member_id: builtins.int = ...,
+        alarm: Global___AlarmType.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["action", b"action", "alarm", b"alarm", "member_id", b"member_id"]) -> None: ...
+
+Global___AlarmRequest: typing_extensions.TypeAlias = AlarmRequest
+
+@typing.final
+class AlarmMember(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MEMBER_ID_FIELD_NUMBER: builtins.int
+    ALARM_FIELD_NUMBER: builtins.int
+    member_id: builtins.int
+    alarm: Global___AlarmType.ValueType
+    def __init__(
+        self,
+        *,
+        member_id: builtins.int = ...,
+        alarm: Global___AlarmType.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alarm", b"alarm", "member_id", b"member_id"]) -> None: ...
+
+Global___AlarmMember: typing_extensions.TypeAlias = AlarmMember
+
+@typing.final
+class AlarmResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALARMS_FIELD_NUMBER: builtins.int
+    @property
+    def alarms(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___AlarmMember]: ...
+    def __init__(
+        self,
+        *,
+        alarms: collections.abc.Iterable[Global___AlarmMember] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alarms", b"alarms"]) -> None: ...
+
+Global___AlarmResponse: typing_extensions.TypeAlias = AlarmResponse
+
+@typing.final
+class DefragmentRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___DefragmentRequest: typing_extensions.TypeAlias = DefragmentRequest
+
+@typing.final
+class DefragmentResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___DefragmentResponse: typing_extensions.TypeAlias = DefragmentResponse
+
+@typing.final
+class MoveLeaderRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TARGET_ID_FIELD_NUMBER: builtins.int
+    target_id: builtins.int
+    """Id of the member that shall lead; only who leads can be asked."""
+    def __init__(
+        self,
+        *,
+        target_id: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["target_id", b"target_id"]) -> None: ...
+
+Global___MoveLeaderRequest: typing_extensions.TypeAlias = MoveLeaderRequest
+
+@typing.final
+class MoveLeaderResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___MoveLeaderResponse: typing_extensions.TypeAlias = MoveLeaderResponse
 
 @typing.final
 class AuthenticateRequest(google.protobuf.message.Message):

@@ -1,0 +1,1 @@
+"""The relay: passes events of a yard on to its sinks."""
