@@ -71,6 +71,23 @@ def test_nor_does_one_that_was_behind_make_old_what_it_dated(yard: Yard) -> None
     assert tick(yard, wall_ms=8 * DAY_MS, boot_ms=8 * DAY_MS) == 0
 
 
+@pytest.mark.parametrize("submits", [False, True])
+def test_nor_does_one_that_stays_wrong_over_two_terms(yard: Yard, *, submits: bool) -> None:
+    """Found by the simulation: what the first of two leaders dated ahead told the second that its clock is right."""
+    yard.host("h1")
+    shelf = Shelf()
+    for leader in range(2):
+        shelf.commit(yard.world)
+        yard.now = Instant(wall_ms=yard.now.wall_ms + 10 * DAY_MS * (leader == 0), boot_ms=77)
+        yard.world = shelf.restore(yard.now, Retention())
+        yard.apply(HostJoined(host_id=HostId("h1"), facts=facts("h1"), session=2, reports=()))
+        if submits:
+            yard.submit()
+        assert tick(yard, wall_ms=1_000, boot_ms=1_000) == 1 + submits * (leader + 1)
+    tick(yard, wall_ms=8 * DAY_MS, boot_ms=8 * DAY_MS)
+    assert all(not job.state.is_final for job in yard.world.jobs.values())
+
+
 def test_nor_does_it_forget_hosts() -> None:
     """With their marks; although no job is kept that could tell the date."""
     yard = Yard()

@@ -197,6 +197,8 @@ BUGS = {
     "blind-commits": Bug(text="a commit whose outcome is unknown counts as written", patches=_blind_commits),
     "no-fence": Bug(text="a host's attempts count as lost once it cannot be reached", patches=_no_fence),
     "forgets-requests": Bug(text="request ids are forgotten with a leader", patches=_forgets_requests),
-    "no-tombstones": Bug(text="an acknowledged attempt is forgotten at once", patches=_no_tombstones),
+    "no-tombstones": Bug(
+        text="an acknowledged attempt is forgotten at once", patches=_no_tombstones, needs=("restore",)
+    ),
     "old-epochs": Bug(text="an agent obeys a deposed leader", patches=_unfenced_epochs),
 }

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import grpc
-from grpc.aio import AbortError, AioRpcError, Metadata
+from grpc.aio import AbortError, AioRpcError
 
 from .network import Connection, Network, Site
 
@@ -38,23 +38,17 @@ class Channel:
             call.cancel()
         self._calls.clear()
 
-    def _begin(self, path: str) -> Connection:
+    def _begin(self, path: str, request: bytes | None = None, timeout: float | None = None) -> Connection:
         self._calls = [call for call in self._calls if call.status is None]
-        call = Connection(self._network, self._site, self._address, path)
+        call = Connection(self._network, self._site, self._address, path, request, timeout)
         self._calls.append(call)
         return call
 
     def unary_unary(self, path: str, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
         async def call(request: Any, timeout: float | None = None, metadata: Any = None) -> Any:
-            connection = self._begin(path)
-            connection.send_up("message", request_serializer(request))
+            connection = self._begin(path, request_serializer(request), timeout)
             try:
-                async with asyncio.timeout(timeout):
-                    answer = await connection.read()
-            except TimeoutError:
-                raise AioRpcError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED, Metadata(), Metadata(), "Deadline Exceeded"
-                ) from None
+                answer = await connection.read()
             finally:
                 connection.cancel()
             return response_deserializer(answer)
@@ -63,7 +57,7 @@ class Channel:
 
     def stream_stream(self, path: str, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
         def call(requests: Any = None, timeout: float | None = None, metadata: Any = None) -> StreamCall:
-            stream = StreamCall(self._begin(path), request_serializer, response_deserializer, timeout)
+            stream = StreamCall(self._begin(path, timeout=timeout), request_serializer, response_deserializer)
             if requests is not None:
                 stream.send_all(requests)
             return stream
@@ -79,10 +73,9 @@ class Channel:
 class StreamCall:
     """A call of two streams, as grpc.aio's."""
 
-    def __init__(self, connection: Connection, serialize: Any, deserialize: Any, timeout: float | None) -> None:
+    def __init__(self, connection: Connection, serialize: Any, deserialize: Any) -> None:
         self._connection = connection
         self._serialize, self._deserialize = serialize, deserialize
-        self._timeout = timeout
 
     def send_all(self, requests: Any) -> None:
         for request in requests:
@@ -101,11 +94,8 @@ class StreamCall:
 
     async def __aiter__(self) -> Any:
         try:
-            async with asyncio.timeout(self._timeout):
-                while (answer := await self._connection.read()) is not None:
-                    yield self._deserialize(answer)
-        except TimeoutError:
-            raise AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, Metadata(), Metadata(), "Deadline Exceeded") from None
+            while (answer := await self._connection.read()) is not None:
+                yield self._deserialize(answer)
         finally:
             self._connection.cancel()
 
@@ -139,6 +129,7 @@ class Server:
         self, interceptors: Sequence[grpc.aio.ServerInterceptor], on_error: Callable[[BaseException], None]
     ) -> None:
         self._handlers: dict[str, Any] = {}
+        self._found: dict[str, Any] = {}
         self._interceptors = tuple(interceptors)
         self._on_error = on_error
 
@@ -154,40 +145,40 @@ class Server:
     async def serve(self, connection: Connection) -> None:
         """Answer one call."""
         try:
-            await self._answer(connection, await self._find(connection.path))
-            status = (grpc.StatusCode.OK, "", None)
+            handler = self._found.get(connection.path) or await self._find(connection.path)
+            if handler.unary_unary is not None:
+                request = handler.request_deserializer(connection.request)
+                answer = await handler.unary_unary(request, Context())
+                connection.send_down("answer", handler.response_serializer(answer))
+            else:
+                await self._stream(connection, handler)
+                connection.send_down("status", (grpc.StatusCode.OK, "", None))
         except AbortError as error:
-            status = error.status  # type: ignore[attr-defined]
+            connection.send_down("status", error.status)  # type: ignore[attr-defined]
         except AioRpcError as error:
-            status = (error.code(), error.details(), None)
+            connection.send_down("status", (error.code(), error.details(), None))
         except Exception as error:  # noqa: BLE001  # as a real server; the world notes it
             self._on_error(error)
-            status = (grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}", None)
-        connection.send_down("status", status)
+            connection.send_down("status", (grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}", None))
         connection.leave_server()
 
     async def _find(self, path: str) -> Any:
+        """Ask the interceptors, once a path: they tell calls apart by metadata, of which there are none here."""
+
         async def found(_: object) -> Any:
             return self._handlers[path]
 
         for interceptor in reversed(self._interceptors):
             found = partial(interceptor.intercept_service, found)
-        return await found(SimpleNamespace(method=path, invocation_metadata=()))
+        handler = self._found[path] = await found(SimpleNamespace(method=path, invocation_metadata=()))
+        return handler
 
-    async def _answer(self, connection: Connection, handler: Any) -> None:
-        requests, context = connection.requests, Context()
-        assert requests is not None
-        if handler.unary_unary is not None:
-            request = handler.request_deserializer(await requests.get())
-            answer = await handler.unary_unary(request, context)
-            connection.send_down("message", handler.response_serializer(answer))
-            return
-
+    async def _stream(self, connection: Connection, handler: Any) -> None:
         async def read() -> Any:
-            while (request := await requests.get()) is not None:
+            while (request := await connection.read_request()) is not None:
                 yield handler.request_deserializer(request)
 
-        answers = handler.stream_stream(read(), context)
+        answers = handler.stream_stream(read(), Context())
         try:
             async for answer in answers:
                 connection.send_down("message", handler.response_serializer(answer))

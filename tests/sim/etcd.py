@@ -21,11 +21,13 @@ from grpc.aio import AioRpcError, Metadata
 from batchyard_controller.store.etcd_wire.v3 import etcd_pb2 as wire
 
 from .calls import Server
-from .loop import Program
+from .loop import Handle, Program
 from .network import Network
 
 ADDRESS = "etcd"
 VERSION = "3.5.30"
+LEASE_ROUND_S = 0.5
+"""How often etcd looks which leases have run out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Event:
 @dataclass(slots=True)
 class Lease:
     ttl_s: float
-    ends_at: float
+    ends_at: float = 0.0
     keys: set[bytes] = field(default_factory=set)
 
 
@@ -84,6 +86,7 @@ class Etcd:
         self._counts: dict[int, int] = {}
         """How many keys there were at each revision."""
         self._moved = asyncio.Event()
+        self._lease_check: Handle | None = None
         self.program: Program | None = None
 
     def serve_by(self, program: Program) -> None:
@@ -105,9 +108,9 @@ class Etcd:
         watch = grpc.stream_stream_rpc_method_handler(self._watch, wire.WatchRequest.FromString, _bytes)
         server.add("/etcdserverpb.Watch/Watch", watch)
         self._network.site(ADDRESS, program).server = server
+        self._lease_check = None
         for lease in self._leases.values():
-            lease.ends_at = self._loop.time() + lease.ttl_s
-        program.start(self._run_leases())
+            self._extend(lease)
 
     # Faults -------------------------------------------------------------------
 
@@ -208,6 +211,8 @@ class Etcd:
             if (pair.create_revision if pair is not None else 0) != compare.create_revision:
                 return False
             compared = compare.create_revision
+        if any(op.request_put.lease and op.request_put.lease not in self._leases for op in request.success):
+            raise _error(grpc.StatusCode.NOT_FOUND, "etcdserver: requested lease not found")
         leader = self.pairs.get(self._prefix + b"leader")
         changes: dict[str, bytes | None] = {}
         if request.success:
@@ -233,7 +238,7 @@ class Etcd:
         created = former.create_revision if former is not None else self.revision
         self.pairs[key] = Pair(value, created, lease, self.revision)
         self._events.append(Event(self.revision, key, self.pairs[key]))
-        if lease and lease in self._leases:
+        if lease:
             self._leases[lease].keys.add(key)
 
     def _delete(self, key: bytes) -> None:
@@ -249,7 +254,8 @@ class Etcd:
     async def _grant(self, request: wire.LeaseGrantRequest, _: object) -> wire.LeaseGrantResponse:
         await self._work()
         self._lease_ids += 1
-        self._leases[self._lease_ids] = Lease(request.ttl, self._loop.time() + request.ttl)
+        lease = self._leases[self._lease_ids] = Lease(request.ttl)
+        self._extend(lease)
         return wire.LeaseGrantResponse(id=self._lease_ids, ttl=request.ttl)
 
     async def _revoke(self, request: wire.LeaseRevokeRequest, _: object) -> wire.LeaseRevokeResponse:
@@ -264,17 +270,27 @@ class Etcd:
             await self._work()
             lease = self._leases.get(request.id)
             if lease is not None:
-                lease.ends_at = self._loop.time() + lease.ttl_s
+                self._extend(lease)
             yield wire.LeaseKeepAliveResponse(id=request.id, ttl=int(lease.ttl_s) if lease is not None else 0)
 
     async def _work(self) -> None:
         await asyncio.sleep(self._dice.uniform(0.0005, 0.004) + self._dice.random() * self.slow_s)
 
-    async def _run_leases(self) -> None:
-        while True:
-            await asyncio.sleep(0.5)
-            for lease_id in [lease_id for lease_id, lease in self._leases.items() if lease.ends_at < self._loop.time()]:
-                self._end_lease(lease_id)
+    def _extend(self, lease: Lease) -> None:
+        """Let a lease begin anew; what has run out is found by one look at the time, which is put off as often."""
+        lease.ends_at = self._loop.time() + lease.ttl_s
+        if self._lease_check is None:
+            self._check_leases()
+
+    def _check_leases(self) -> None:
+        assert self.program is not None
+        for lease_id in [lease_id for lease_id, lease in self._leases.items() if lease.ends_at < self._loop.time()]:
+            self._end_lease(lease_id)
+        first = min((lease.ends_at for lease in self._leases.values()), default=None)
+        self._lease_check = None
+        if first is not None:
+            at = (int(first / LEASE_ROUND_S) + 1) * LEASE_ROUND_S
+            self._lease_check = self._loop.call_at(at, self._check_leases, context=self.program._context)
 
     def _end_lease(self, lease_id: int) -> None:
         lease = self._leases.pop(lease_id)

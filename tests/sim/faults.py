@@ -171,6 +171,23 @@ class Faults:
     def lose_lease(self) -> None:
         self._yard.etcd.lose_lease()
 
+    def two_leaders(self, who: str, span: float) -> None:
+        """
+        Let another lead before the leader knows, and go, while *who* seeks a leader anew.
+
+        etcd revokes the lease and is cut off from its holder, who counts on it for four seconds at most. *who*
+        finds the next leader, and when that dies the last one, if it still believes that it leads.
+        """
+        leader = self._yard.leader
+        if leader is None:
+            return
+        name = leader.name.partition(" ")[0]
+        (other,) = {*CONTROLLERS} - {name}
+        self.cut(name, "etcd", "both", span + 6.0)
+        self.lose_lease()
+        self._yard.loop.call_later(span - 0.4, self.kill_agent, who, 0.1)
+        self._yard.loop.call_later(span + 0.3, self.kill_controller, other, 1.0)
+
     def clock(self, who: str, hours: float) -> None:
         ms = int(hours * 3_600_000)
         if who in self._yard.machines:

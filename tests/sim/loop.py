@@ -31,6 +31,25 @@ class EndlessError(Exception):
     """The world does not come to rest."""
 
 
+class Handle:
+    """Something that is to be called: as little of ``asyncio.Handle`` as asyncio asks for."""
+
+    __slots__ = ("args", "callback", "context", "is_cancelled")
+
+    def __init__(
+        self, callback: Callable[..., Any], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> None:
+        self.callback, self.args = callback, args
+        self.context = contextvars.copy_context() if context is None else context
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    def cancelled(self) -> bool:
+        return self.is_cancelled
+
+
 class Task(asyncio.Task):
     """A task that is hashed by its number, so that sets of tasks have one order."""
 
@@ -51,10 +70,10 @@ class Program:
         self.is_alive = True
         self.is_stopped = False
         self.stopped_at = 0.0
-        self.frozen: list[asyncio.Handle] = []
+        self.frozen: list[Handle] = []
         self.backlog: list[tuple[Callable[..., None], Any]] = []
         """What came for it while it stood still: it hears that a moment after it has seen the clock."""
-        self.grave: list[asyncio.Handle] = []
+        self.grave: list[Handle] = []
         self.on_death: list[Callable[[], None]] = []
         self.on_stop: list[Callable[[], None]] = []
         self.on_go_on: list[Callable[[], None]] = []
@@ -62,7 +81,6 @@ class Program:
         self._on_error = on_error
         self._context = contextvars.copy_context()
         self._context.run(_PROGRAM.set, self)
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run *work* as a part of this program; if it breaks, the program does."""
@@ -71,11 +89,8 @@ class Program:
         return task
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run *work* in this program, and let whoever holds the task see to its end."""
-        task = self._loop.create_task(work, context=self._context.copy())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard, context=self._context)
-        return task
+        """Run *work* in this program; nobody need hold the task, as nothing is collected while a world lives."""
+        return self._loop.create_task(work, context=self._context.copy())
 
     def call(self, what: Callable[..., Any], *args: Any) -> None:
         """Call something soon, as a part of this program."""
@@ -135,10 +150,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, on_error: Callable[[str, BaseException], None]) -> None:
         self._now = 0.0
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: deque[Handle] = deque()
+        self._timers: list[tuple[float, int, Handle]] = []
         self._numbers = 0
         self._on_error = on_error
+        self._is_over = False
         self.steps = 0
 
     def time(self) -> float:
@@ -154,23 +170,23 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def is_closed(self) -> bool:
         return False
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+    def stop(self) -> None:
+        """Go no further than what is ready now."""
+        self._is_over = True
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Handle:  # type: ignore[override]
+        handle = Handle(callback, args, context)
         self._ready.append(handle)
         return handle
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Handle:  # type: ignore[override]
         return self.call_at(self._now + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Handle:  # type: ignore[override]
+        handle = Handle(callback, args, context)
         self._numbers += 1
         heapq.heappush(self._timers, (when, self._numbers, handle))
-        handle._scheduled = True
         return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Do nothing: it is left out when its time comes."""
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -184,47 +200,46 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if isinstance(error, BaseException):
             self._on_error("loop", error)
 
-    def take_back(self, handles: list[asyncio.Handle]) -> None:
+    def take_back(self, handles: list[Handle]) -> None:
         """Have handles run that could not before."""
         self._ready.extend(handles)
 
-    def run_to(self, end: float, is_over: Callable[[], bool] = lambda: False) -> None:
+    def run_to(self, end: float) -> None:
         """
-        Run until the clock shows *end*, or *is_over* says so, which is asked whenever nothing is ready.
+        Run until the clock shows *end*, or until it is stopped.
 
         Raises:
             EndlessError: something goes on for ever.
         """
+        ready, timers, pop = self._ready, self._timers, heapq.heappop
         events._set_running_loop(self)
         try:
-            while self._step_time(end, is_over):
-                while self._ready:
-                    self._run_one(self._ready.popleft())
+            while True:
+                while ready:
+                    self._run(ready.popleft())
+                if self._is_over:
+                    return
+                if not timers or timers[0][0] > end:
+                    self._now = end
+                    return
+                when, _, handle = pop(timers)
+                if handle.is_cancelled:
+                    continue
+                self._now = max(self._now, when)
+                ready.append(handle)
+                while timers and timers[0][0] <= self._now:
+                    ready.append(pop(timers)[2])
         finally:
             events._set_running_loop(None)
 
-    def _step_time(self, end: float, is_over: Callable[[], bool]) -> bool:
-        """Make the next timers ready; say whether there is anything to do before *end*."""
-        if self._ready:
-            return True
-        while self._timers and self._timers[0][2].cancelled():
-            heapq.heappop(self._timers)
-        if is_over() or not self._timers or self._timers[0][0] > end:
-            self._now = self._now if is_over() else end
-            return False
-        self._now = max(self._now, self._timers[0][0])
-        while self._timers and self._timers[0][0] <= self._now:
-            self._ready.append(heapq.heappop(self._timers)[2])
-        return True
-
-    def _run_one(self, handle: asyncio.Handle) -> None:
-        if handle.cancelled():
+    def _run(self, handle: Handle) -> None:
+        if handle.is_cancelled:
             return
         self.steps += 1
         self._now += HANDLE_S
         if self.steps > STEPS_MAX:
-            raise EndlessError(f"after {self._now:.3f} s: {handle}")
-        program = handle._context.get(_PROGRAM)
+            raise EndlessError(f"after {self._now:.3f} s: {handle.callback}")
+        program = handle.context.get(_PROGRAM)
         if program is not None:
             if not program.is_alive:
                 program.grave.append(handle)
@@ -232,4 +247,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             if program.is_stopped:
                 program.frozen.append(handle)
                 return
-        handle._run()
+        try:
+            handle.context.run(handle.callback, *handle.args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  # as asyncio's own
+            self._on_error("loop", error)

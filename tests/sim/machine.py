@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from batchyard.ids import AttemptId
+from batchyard_agent.books import SYNC_S
 from batchyard_agent.core.attempts import Attempt, Meta
 from batchyard_agent.core.events import Now
 from batchyard_agent.runtimes.protocol import (
@@ -27,7 +28,7 @@ from batchyard_agent.runtimes.protocol import (
     StopSignal,
 )
 
-from .loop import Program, VirtualLoop
+from .loop import Handle, Program, VirtualLoop
 
 WALL_MS = 1_800_000_000_000
 """What right clocks show when the world begins."""
@@ -39,6 +40,8 @@ class Running:
     """One attempt's process."""
 
     attempt_id: str
+    host_id: str
+    """Who launched it: the machine may be another host by the time that it starts."""
     cpu_millis: int
     duration_s: float
     exit_code: int
@@ -62,9 +65,11 @@ class Disk:
     rows: dict[AttemptId, Attempt] = field(default_factory=dict)
     synced_meta: Meta | None = None
     synced_rows: dict[AttemptId, Attempt] = field(default_factory=dict)
+    is_synced: bool = True
 
     def sync(self) -> None:
         self.synced_meta, self.synced_rows = self.meta, dict(self.rows)
+        self.is_synced = True
 
     def lose_power(self) -> None:
         self.meta, self.rows = self.synced_meta or Meta(host_id=self.meta.host_id), dict(self.synced_rows)
@@ -76,13 +81,15 @@ class Disk:
 class Journal:
     """The agent's journal on such a disk."""
 
-    def __init__(self, disk: Disk, dice: Random) -> None:
-        self._disk, self._dice = disk, dice
+    def __init__(self, loop: VirtualLoop, disk: Disk, dice: Random) -> None:
+        self._loop, self._disk, self._dice = loop, disk, dice
+        self._next_sync: Handle | None = None
 
     async def commit(
         self, rows: Sequence[Attempt], forgotten: Sequence[AttemptId] = (), meta: Meta | None = None
     ) -> bool:
         await asyncio.sleep(self._dice.uniform(0.0005, 0.01))
+        self.sync_later()
         for attempt in rows:
             self._disk.rows[attempt.attempt_id] = attempt
         for attempt_id in forgotten:
@@ -92,8 +99,16 @@ class Journal:
             self._disk.sync()
         return True
 
-    async def sync(self) -> None:
-        self._disk.sync()
+    def sync_later(self) -> None:
+        """Do what the agent's ``Books.run_syncs`` does, where there is something to sync."""
+        self._disk.is_synced = False
+        if self._next_sync is None:
+            self._next_sync = self._loop.call_at(int(self._loop.time() / SYNC_S + 1) * SYNC_S, self._sync)
+
+    def _sync(self) -> None:
+        self._next_sync = None
+        if not self._disk.is_synced:
+            self._disk.sync()
 
 
 class Machine:
@@ -232,6 +247,7 @@ class Runtime:
 
     def __init__(self, machine: Machine, program: Program) -> None:
         self._machine, self._program = machine, program
+        self._host_id = machine.disk.meta.host_id
         self._observe: Callable[[Observation], None] | None = None
         self._followed: set[str] = set()
 
@@ -248,6 +264,7 @@ class Runtime:
         _, duration_s, exit_code, manners = spec.container.command
         running = Running(
             attempt_id=spec.attempt_id,
+            host_id=self._host_id,
             cpu_millis=spec.container.resources.cpu_millis,
             duration_s=float(duration_s),
             exit_code=int(exit_code),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc.aio import AioRpcError, Metadata
 
-from .loop import Program, VirtualLoop
+from .loop import Handle, Program, VirtualLoop
 
 if TYPE_CHECKING:
     from .calls import Server
@@ -33,6 +33,8 @@ The shorter ones are those of CHANNEL_OPTIONS and app.py; a proxy between may an
 """
 CONNECT_S = 20.0
 """gRPC's least time for a connection to be made."""
+DELAY_S = (0.0002, 0.003)
+"""A message takes as long as the first, and up to the second more."""
 SPIKE = 0.02
 """One message in so many is sent again by TCP, and takes as much longer."""
 
@@ -68,12 +70,15 @@ class Network:
         """Which program now listens at an address."""
         self.context = contextvars.copy_context()
 
-    def later(self, delay_s: float, what: Callable[..., Any], *args: Any) -> None:
+    def later(self, delay_s: float, what: Callable[..., Any], *args: Any) -> Handle:
         """Call something later that is no part of any program: what was sent arrives though its sender has died."""
-        self.loop.call_later(delay_s, what, *args, context=self.context)
+        return self.loop.call_later(delay_s, what, *args, context=self.context)
 
     def link(self, source: str, target: str) -> Link:
-        return self._links.setdefault((source, target), Link())
+        link = self._links.get((source, target))
+        if link is None:
+            link = self._links[source, target] = Link()
+        return link
 
     def site(self, machine: str, program: Program) -> Site:
         """Put a program on the network."""
@@ -83,11 +88,12 @@ class Network:
         program.on_stop.append(lambda: self._stop(site))
         return site
 
-    def delay_s(self, source: str, target: str) -> float:
-        delay_s = self._dice.uniform(0.0002, 0.003)
-        if self._dice.random() < SPIKE:
+    def delay_s(self, link: Link) -> float:
+        draw = self._dice.random()
+        delay_s = DELAY_S[0] + draw * DELAY_S[1]
+        if draw < SPIKE:
             delay_s += self._dice.uniform(0.05, 0.4)
-        return delay_s + self._dice.random() * self.link(source, target).slow_s
+        return delay_s + self._dice.random() * link.slow_s if link.slow_s else delay_s
 
     def keepalive_s(self, limits_s: tuple[float, float]) -> float:
         return self._dice.choice(limits_s)
@@ -144,33 +150,45 @@ class Network:
 class Pipe:
     """One direction of one stream: order is kept."""
 
-    def __init__(self, network: Network, source: str, target: str, deliver: Callable[[Any], None]) -> None:
-        self._network = network
-        self._source, self._target = source, target
+    __slots__ = ("_deliver", "_last_at", "_link", "_network")
+
+    def __init__(self, network: Network, link: Link, deliver: Callable[[Any], None]) -> None:
+        self._network, self._link = network, link
         self._deliver = deliver
         self._last_at = 0.0
 
     def send(self, item: Any) -> None:
-        link = self._network.link(self._source, self._target)
+        network, link = self._network, self._link
         if link.is_cut:
             link.held.append((self, item))
             return
-        loop = self._network.loop
-        self._last_at = max(self._last_at, loop.time() + self._network.delay_s(self._source, self._target))
-        loop.call_at(self._last_at, self._deliver, item, context=self._network.context)
+        self._last_at = max(self._last_at, network.loop.time() + network.delay_s(link))
+        network.loop.call_at(self._last_at, self._deliver, item, context=network.context)
 
 
 class Connection:
-    """One call between two programs, from either end."""
+    """
+    One call between two programs, from either end.
 
-    def __init__(self, network: Network, client: Site, address: str, path: str) -> None:
+    One with a *request* is of the kind that has one answer: they travel with the call's begin and end.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        client: Site,
+        address: str,
+        path: str,
+        request: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
         self.network = network
         self.client_site, self.server_site = client, network.resolve(address)
-        self.path = path
+        self.path, self.request = path, request
         there = self.server_site.machine if self.server_site is not None else address
         self.machines = {client.machine, there}
-        self.up = Pipe(network, client.machine, there, self._arrive_up)
-        self.down = Pipe(network, there, client.machine, self._arrive_down)
+        self.up = Pipe(network, network.link(client.machine, there), self._arrive_up)
+        self.down = Pipe(network, network.link(there, client.machine), self._arrive_down)
         # The client's end.
         self.answers: deque[bytes] = deque()
         self.status: tuple[grpc.StatusCode, str, Any] | None = None
@@ -178,12 +196,18 @@ class Connection:
         self._is_cancelled = False
         self._waiter: asyncio.Future[None] | None = None
         # The server's end.
-        self.requests: asyncio.Queue[bytes | None] | None = None
+        self._requests: deque[bytes | None] = deque()
+        self._reader: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_broken = False
         client.connections.append(self)
         self.up.send(("open", None))
-        network.later(CONNECT_S, self._connect_in_time)
+        self._timers: list[Handle] = []
+        self._tells_opened = timeout_s is None or timeout_s > CONNECT_S
+        if self._tells_opened:
+            self._timers.append(network.later(CONNECT_S, self._connect_in_time))
+        if timeout_s is not None:
+            self._timers.append(network.loop.call_later(timeout_s, self._expire))
 
     # The client's end ---------------------------------------------------------
 
@@ -198,6 +222,10 @@ class Connection:
             self.send_up("cancel")
             self._end(grpc.StatusCode.CANCELLED, "Locally cancelled by application!", None)
 
+    def _expire(self) -> None:
+        self.send_up("cancel")
+        self._end(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", None)
+
     def _connect_in_time(self) -> None:
         if not self.is_open:
             self._end(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses", None)
@@ -208,6 +236,8 @@ class Connection:
     def _end(self, code: grpc.StatusCode, details: str, metadata: Any) -> None:
         if self.status is None:
             self.status = (code, details, metadata)
+            for timer in self._timers:
+                timer.cancel()
             if self in self.client_site.connections:
                 self.client_site.connections.remove(self)
             self._wake()
@@ -224,6 +254,9 @@ class Connection:
             case "message":
                 self.answers.append(item)
                 self._wake()
+            case "answer":
+                self.answers.append(item)
+                self._end(grpc.StatusCode.OK, "", None)
             case "status":
                 self._end(*item)
             case "reset":
@@ -262,20 +295,32 @@ class Connection:
             if site is None or not site.program.is_alive or site.server is None:
                 self.down.send(("reset", None))
                 return
-            self.requests = asyncio.Queue()
             site.connections.append(self)
-            self.down.send(("opened", None))
+            if self._tells_opened:
+                self.down.send(("opened", None))
             self._task = site.program.spawn(site.server.serve(self))
             return
-        if self.requests is None or self._is_broken or site is None or not site.program.is_alive:
+        if self._task is None or self._is_broken or site is None or not site.program.is_alive:
             return
         match kind:
             case "message":
-                self.requests.put_nowait(item)
+                self._take(item)
             case "closed":
-                self.requests.put_nowait(None)
+                self._take(None)
             case "cancel" | "reset":
                 self.break_server()
+
+    def _take(self, request: bytes | None) -> None:
+        self._requests.append(request)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def read_request(self) -> bytes | None:
+        """Return the next request; None at the end of the stream."""
+        while not self._requests:
+            self._reader = self.network.loop.create_future()
+            await self._reader
+        return self._requests.popleft()
 
     def break_server(self) -> None:
         """Let the handler hear that its caller has gone, as grpc.aio does: by cancelling it."""

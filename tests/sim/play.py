@@ -7,13 +7,16 @@ import gc
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .bugs import BUGS
 from .story import Step, story
 from .witness import Violation
 from .yard import Yard, in_place_of_the_real
+
+_KEPT: list[Yard] = []
+"""What is finalized would act once more, so nothing ever is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,30 @@ def play(seed: int, bug: str = "", steps: Sequence[Step] | None = None, *, tell:
         bug: Which planted bug is in the programs; empty: none.
         tell: Return the transcript too.
     """
+    with _no_garbage():
+        return _play(seed, bug, steps_of(seed, bug) if steps is None else steps, tell=tell)
+
+
+def play_and_keep(seeds: Sequence[int], bug: str = "") -> list[Outcome]:
+    """
+    Play many seeds in a process that ends thereafter: to collect what is left of a world takes a fifth of its time.
+
+    Args:
+        seeds: Each leaves about 10 MB behind.
+        bug: As of ``play``.
+    """
+    gc.disable()
+    return [_play(seed, bug, steps_of(seed, bug), keep=_KEPT.append) for seed in seeds]
+
+
+def _play(
+    seed: int, bug: str, steps: Sequence[Step], *, tell: bool = False, keep: Callable[[Yard], None] = lambda _: None
+) -> Outcome:
     yard = Yard.__new__(Yard)
-    with _no_garbage(), in_place_of_the_real(yard), BUGS[bug].plant() if bug else contextlib.nullcontext():
+    keep(yard)
+    with in_place_of_the_real(yard), BUGS[bug].plant() if bug else contextlib.nullcontext():
         yard.__init__(seed)  # type: ignore[misc]  # its programs already look for its network
-        yard.play(list(steps_of(seed, bug) if steps is None else steps))
+        yard.play(list(steps))
         label = yard.witness.label
         told = tuple(f"{at:8.3f}  {who:<10} {label(what)}" for at, who, what in yard.transcript) if tell else ()
         outcome = Outcome(seed, tuple(yard.witness.violations), yard.witness.counts, told)

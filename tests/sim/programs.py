@@ -17,9 +17,8 @@ from batchyard.features import TELLS_ALL
 from batchyard.ids import AttemptId
 from batchyard.v1 import host_pb2, resources_pb2
 from batchyard_agent.app import GUARD_LAG_MS
-from batchyard_agent.books import SYNC_S
 from batchyard_agent.core.attempts import Table
-from batchyard_agent.core.events import HostChanged, HostReclaimed, Recovered
+from batchyard_agent.core.events import Event, HostChanged, HostReclaimed, Recovered, SessionOpened
 from batchyard_agent.driver import Driver
 from batchyard_agent.session import Identity, Sessions, TwinError
 from batchyard_agent.standing import Applicant, Standing
@@ -89,6 +88,22 @@ class HostView:
         return host_pb2.HostUsage(cpu_percent=5, wall_ms=self._machine.wall_ms())
 
 
+class AgentDriver(Driver):
+    """An agent's driver that notes who welcomes it though another leads by now."""
+
+    _deposed: tuple[SessionOpened, ...] = ()
+
+    def observe(self, event: Event) -> None:
+        if isinstance(event, SessionOpened) and event.epoch < self.table.meta.epoch:
+            self._deposed += (event,)
+        super().observe(event)
+
+    def take_deposed(self) -> tuple[SessionOpened, ...]:
+        """Return these welcomes, once."""
+        deposed, self._deposed = self._deposed, ()
+        return deposed
+
+
 class AgentProgram:
     """One run of an agent on a machine."""
 
@@ -101,13 +116,14 @@ class AgentProgram:
         self.table = Table(meta=disk.meta, launch_limits={"process": 8}, contact_saved_ms=disk.meta.contact_ms)
         for attempt in sorted(disk.rows.values(), key=lambda each: each.done_at_ms):
             self.table.restore(attempt)
-        self.journal = Journal(disk, dice)
-        self.driver = Driver(table=self.table, journal=self.journal, read_now=machine.now, look=self._tell_guard)  # type: ignore[arg-type]
+        self.journal = Journal(machine.loop, disk, dice)
+        self.driver = AgentDriver(table=self.table, journal=self.journal, read_now=machine.now, look=self._after_turn)  # type: ignore[arg-type]
         self.host = HostView(machine, name or machine.name)
         self._dice = dice
 
     async def run(self) -> None:
         machine = self.machine
+        self.journal.sync_later()
         runtime = machine.runtime = Runtime(machine, self.program)
         await runtime.open(self.driver.observe)
         held = tuple(("process", AttemptId(attempt_id)) for attempt_id in await runtime.launched())
@@ -132,23 +148,21 @@ class AgentProgram:
         )
         try:
             async with asyncio.TaskGroup() as group:
-                for part in (self.driver.run(), sessions.run(), self._run_syncs()):
+                for part in (self.driver.run(), sessions.run()):
                     group.create_task(part)
         except* TwinError:
             self._on_end()
-
-    async def _run_syncs(self) -> None:
-        while True:
-            await asyncio.sleep(SYNC_S)
-            await self.journal.sync()
 
     def announce(self) -> None:
         """Tell that the machine is taken away, as ``Agent._announce`` does."""
         now, at_ms = self.machine.now(), self.machine.reclaim_at_ms
         self.driver.observe(HostReclaimed(at_ms=now.boot_ms + at_ms - now.wall_ms))
 
-    def _tell_guard(self, table: Table) -> None:
+    def _after_turn(self, table: Table) -> None:
         meta = table.meta
+        for welcome in self.driver.take_deposed():
+            if meta.contact_ms is not None and meta.contact_ms >= welcome.sent_at_ms:
+                self.machine.witness.obeyed(self.machine, welcome.epoch, meta.epoch)
         if meta.contact_ms is not None:
             self.machine.guard(meta.contact_ms + meta.fence_ms + GUARD_LAG_MS if meta.fence_ms > 0 else 0)
 

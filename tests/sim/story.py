@@ -19,8 +19,9 @@ MACHINES = ("alpha", "beta", "gamma")
 CONTROLLERS = ("one", "two")
 CPUS = {"alpha": 2000, "beta": 4000, "gamma": 3000}
 JOBS = (6, 14)
-FAULTS = (3, 12)
-KINDS_MAX = 6
+FAULTS = (4, 14)
+KINDS = (1, 1, 2, 2, 3, 3, 4, 6)
+"""How many kinds of faults a world has: the fewer, the more often each of them befalls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def story(seed: int, more: tuple[str, ...] = ()) -> list[Step]:
     """Draw the story of a seed; *more* are kinds of faults that it has besides those that it draws."""
     dice = Random(f"story {seed}")
     steps = _wishes(dice)
-    kinds = dice.sample(sorted(DRAWS), dice.randint(1, KINDS_MAX))
+    kinds = dice.sample(sorted(DRAWS), dice.choice(KINDS))
     for _ in range(dice.randint(*FAULTS)):
         kind = dice.choice(kinds)
         steps.append(Step(round(dice.uniform(3, CHAOS_S - 5), 1), kind, DRAWS[kind](dice)))
@@ -123,6 +124,7 @@ DRAWS: dict[str, Callable[[Random], dict[str, Any]]] = {
     "slow-etcd": lambda dice: {"delay": dice.choice([0.3, 1, 4]), "span": _span(dice)},
     "commit": lambda dice: {"how": dice.choice(("unsaid", "undone", "late", "full"))},
     "lose-lease": lambda dice: {},
+    "two-leaders": lambda dice: {"who": _machine(dice), "span": round(dice.uniform(1.6, 2.6), 1)},
     "clock": lambda dice: {
         "who": dice.choice((*MACHINES, *CONTROLLERS)),
         "hours": dice.choice([-240, -2, -0.02, 0.02, 2, 240]),

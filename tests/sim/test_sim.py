@@ -1,5 +1,5 @@
 """
-Forty worlds, and the planted bugs that fall quickly; the long form is ``make sim`` (docs/reliability.md).
+Ten worlds, and the planted bugs that fall quickly; the long form is ``make sim`` (docs/reliability.md).
 
 Which seeds these are is fixed, so that a failure is the change's, and each says how to see it again.
 """
@@ -13,24 +13,24 @@ from batchyard_controller import leadership
 from .bugs import BUGS, restoring_long
 from .play import play, shrink, steps_of
 
-SEEDS = range(1, 41)
-PORTION = 10
+SEEDS = range(1, 11)
 FOUND = {
-    "B4": 10,
-    "B5": 9,
-    "B7": 3,
+    "A11": 10,
+    "B4": 1,
+    "B5": 2,
+    "B7": 7,
     "B8": 1,
-    "answers-first": 5,
-    "blind-commits": 17,
+    "answers-first": 15,
+    "blind-commits": 5,
     "forgets-requests": 1,
+    "old-epochs": 9,
 }
 """Which seed finds each of those that fall quickly."""
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("first", SEEDS[::PORTION])
-def test_every_invariant_holds(first: int) -> None:
-    for seed in range(first, first + PORTION):
+def test_every_invariant_holds() -> None:
+    for seed in SEEDS:
         violations = play(seed).violations
         assert not violations, f"make sim SEED={seed}: {violations[0]}"
 

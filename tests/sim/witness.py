@@ -97,6 +97,7 @@ class Witness:
     def violated(self, invariant: str, text: str) -> None:
         self.violations.append(Violation(invariant, self.label(text), self._yard.loop.time()))
         self.told("!!", f"{invariant} IS BROKEN: {text}")
+        self._yard.loop.stop()
 
     def told(self, who: str, what: str) -> None:
         self._yard.transcript.append((self._yard.loop.time(), who, what))
@@ -123,7 +124,7 @@ class Witness:
                 self.counts["overlaps"] += 1
                 self.violated("I3", f"{attempt_id} starts on {machine.name} while {other_id} runs on {other.machine}")
         claim = self._claims.get(attempt_id)
-        if claim is None or claim["host_id"] != machine.disk.meta.host_id:
+        if claim is None or claim["host_id"] != running.host_id:
             self.violated("I4", f"{attempt_id} starts on {machine.name}; claimed: {claim and claim['host_id']}")
         if attempt_id in self._unclaimed and not self._yard.was_restored:
             self.violated("I4", f"{attempt_id} starts on {machine.name} after it was given up")
@@ -138,6 +139,11 @@ class Witness:
         run.ended_at, run.exit_code, run.by_itself = self._yard.loop.time(), code, running.by_itself
         how = "with its machine" if code is None else f"with {code}"
         self.told(machine.name, f"{running.attempt_id} ends {how}")
+
+    def obeyed(self, machine: Machine, epoch: int, known: int) -> None:
+        """Note that an agent was welcomed by a leader that others followed, and took it."""
+        if not self._yard.was_restored:
+            self.violated("I7", f"{machine.name} obeys epoch {epoch} again, and has known epoch {known}")
 
     # What is stored -----------------------------------------------------------
 

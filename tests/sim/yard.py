@@ -16,6 +16,7 @@ import structlog
 from tests.core.yard import Yard as Settings
 
 from batchyard.ids import JobId, uuid7
+from batchyard_agent import driver as agent_driver
 from batchyard_controller import app, leadership
 from batchyard_controller.core.model.restores import LAST_RESTORE
 from batchyard_controller.core.model.settings import Preemption
@@ -44,6 +45,8 @@ REST_S = 900.0
 """By then after the last fault all has to be at rest: hosts are distrusted for minutes, jobs take one or two."""
 POLL_S = 1.0
 """How often who waits for leadership asks: a third of all that goes on would be that question."""
+IDLE_S = 5.0
+"""How often an agent looks at what no timer of its own is set for; whatever becomes due wakes it in time."""
 TWIN_REST_S = 10.0
 CALM_S = 5.0
 """So long nothing may go on before it counts as rest: acknowledgements and removals follow ends."""
@@ -183,7 +186,7 @@ class Yard:
         for step in steps:
             self.loop.call_at(step.at, self._do, step)
         try:
-            self.loop.run_to(CHAOS_S, self._is_broken)
+            self.loop.run_to(CHAOS_S)
             if not self._is_broken():
                 self.mend()
                 self._come_to_rest()
@@ -225,7 +228,7 @@ class Yard:
         calm_since = None
         end = CHAOS_S + REST_S
         while self.loop.time() < end:
-            self.loop.run_to(self.loop.time() + 1.0, self._is_broken)
+            self.loop.run_to(self.loop.time() + 1.0)
             if self._is_broken():
                 return
             if not self._is_calm():
@@ -327,6 +330,7 @@ def in_place_of_the_real(yard: Yard) -> Iterator[None]:
     twins = (
         (grpc.aio, "insecure_channel", open_channel),
         (grpc.aio, "server", make_server),
+        (agent_driver, "TICK_S", IDLE_S),
         (app, "clock", read_clock),
         (app, "new_job_id", new_job_id),
         (leadership.garbage, "look_at_all", lambda: None),

@@ -52,11 +52,11 @@ class Calendar:
     The date, as far as things may be deleted by it: no step of the wall clock moves it on.
 
     It goes on as time passes (boottime) and never runs ahead of the wall clock. A wrong
-    clock makes history live longer, until the next leader, and never shorter. Time in which
-    nobody led does not count: whoever finds a clock wrong at its start cannot know.
+    clock makes history live longer and never shorter. Time in which nobody led does not count,
+    nor up to `HEARD_SAVE_MS` at the end of a term: whoever finds a clock wrong at its start cannot know.
 
     Attributes:
-        date_ms: Wall-clock time at the last look; at first the newest that is known for sure.
+        date_ms: Wall-clock time at the last look; at first the newest by which a host was heard.
         seen_boot_ms: When that was.
     """
 

@@ -121,7 +121,7 @@ class HostRecord:
     What the store keeps of a host.
 
     Attributes:
-        heard_at_ms: When it was last heard of, by the controller's wall clock; up to
+        heard_at_ms: When it was last heard of, by the controller's calendar (`jobs/retention.py`); up to
             `HEARD_SAVE_MS` too early.
         machine_id: Of the operating system on which its agent ran last; empty: unknown.
         reclaim_at_ms: When it is taken away, by the word of an operator; 0: nobody said so.

@@ -150,9 +150,14 @@ def apply(world: World, event: Event, now: Instant) -> Out:  # noqa: C901, PLR09
 
 
 def _calendar(world: World, now: Instant) -> Calendar:
-    """Begin to count days from the newest that is stored: what the clock says beyond it may be wrong."""
-    known = [max(job.created_at_ms, job.ended_at_ms) for job in world.jobs.values()]
-    known += [host.record.heard_at_ms for host in world.hosts.values() if host.record.heard_at_ms]
+    """
+    Begin to count days where the last leader left off, as hosts tell: what the clock says beyond it may be wrong.
+
+    What jobs are dated by may be too, and counts only where no host was ever heard.
+    """
+    hosts = [*(host.record for host in world.hosts.values()), *world.gone_hosts.values()]
+    known = [record.heard_at_ms for record in hosts if record.heard_at_ms]
+    known = known or [max(job.created_at_ms, job.ended_at_ms) for job in world.jobs.values()]
     return Calendar(min(now.wall_ms, max(known, default=now.wall_ms)), now.boot_ms)
 
 

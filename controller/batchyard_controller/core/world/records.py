@@ -167,7 +167,8 @@ def change_host(world: World, host: Host, record: HostRecord) -> None:
 def hear(world: World, host: Host, now: Instant) -> None:
     """Restart a host's timers."""
     host.heard_boot_ms, host.heard_wall_ms = now.boot_ms, now.wall_ms
-    note_heard(world, host, now.wall_ms)
+    assert world.calendar is not None, "apply begins it"
+    note_heard(world, host, world.calendar.date_ms)
 
 
 def note_heard(world: World, host: Host, at_ms: int) -> None:
