@@ -35,7 +35,7 @@ STANDING_S = 20.0
 WORK_TIMEOUT_S = 300.0
 """For a compaction or a defragmentation, which take as long as there is to copy."""
 
-PAUSE_S = 0.05
+PAUSE_S = 0.2
 """Between two steps of a compaction."""
 
 SETTLE_S = 0.3
