@@ -140,4 +140,4 @@ def _restores(dice: Random) -> list[Step]:
 
 
 EXTRA: dict[str, Callable[[Random], list[Step]]] = {"restore": _restores}
-"""Kinds of faults that no seed draws by itself, as nothing is promised of them yet."""
+"""Kinds of faults that no seed draws by itself: a restored backup loses what came after it, so less is held to."""

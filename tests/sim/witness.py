@@ -33,6 +33,7 @@ from batchyard_controller.core.model.units import units_of
 from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.world import invariants
 from batchyard_controller.core.world.world import World
+from batchyard_controller.store import moves
 
 from .etcd import Commit
 from .machine import Machine, Running
@@ -226,7 +227,7 @@ class Witness:
             self.labels.setdefault(job.id, job.name)
             for unit in units_of(job):
                 self._check_truth(unit)
-        stored = {key: value for key, value in pairs.items() if key != "leader"}
+        stored = {key: value for key, value in pairs.items() if key != "leader" and not key.startswith(moves.PREFIX)}
         afresh = {key: value for key, value, is_due in written(world) if is_due or key in stored}
         if stored != afresh:
             wrong = sorted(key for key in stored.keys() | afresh.keys() if stored.get(key) != afresh.get(key))
