@@ -88,7 +88,7 @@ def parse(words: list[str]) -> None:
         name, found, words = command.resolve_command(ctx, words)
         assert found is not None, name
         command, ctx = found, click.Context(found, info_name=name, parent=ctx)
-    if ctx.info_name not in ("controller", "agent", "gateway"):  # they become programs with options of their own
+    if ctx.info_name not in ("controller", "agent", "gateway", "relay"):  # they become programs with options of their own
         command.make_parser(ctx).parse_args(words)
 
 
