@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import grpc.aio
 import structlog
@@ -34,6 +35,41 @@ LEAVE_S = 5.0
 """How long the controller may take to hang up once it was told the end."""
 
 log = structlog.get_logger()
+
+
+class _Stream:
+    """A call to the controller, to which several may write."""
+
+    def __init__(self, call: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
+        self._call = call
+        self._writing = asyncio.Lock()
+
+    async def say(self, **message: Any) -> None:
+        """Write a message, after those that are under way: two writes at once break a call."""
+        async with self._writing:
+            await self._call.write(agent_pb2.CarryEntryRequest(**message))
+
+    async def put(self, data: bytes, is_error: bool) -> None:
+        """Write a piece of output."""
+        await self.say(output=entry_pb2.EntryOutput(stderr=data) if is_error else entry_pb2.EntryOutput(stdout=data))
+
+    async def hear(self) -> entry_pb2.EntryInput | None:
+        """Return what comes next of what goes in; None: its user went."""
+        response = await self._call.read()
+        return response.input if isinstance(response, agent_pb2.CarryEntryResponse) else None
+
+    async def end(self, end: EntryEnd) -> None:
+        """Tell how the command has ended."""
+        told = entry_pb2.EntryEnd(exit_code=end.exit_code, error=end.error)
+        await self.say(output=entry_pb2.EntryOutput(end=told))
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Wait until the other side has all that was said."""
+        await self._call.done_writing()
+        with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError):
+            async with asyncio.timeout(LEAVE_S):
+                await self._call.code()
 
 
 class Entries:
@@ -68,61 +104,62 @@ class Entries:
         try:
             async with self._connect(target) as channel:
                 call = agent_pb2_grpc.AgentServiceStub(channel).CarryEntry()  # type: ignore[no-untyped-call,unused-ignore]  # as the session's
-                await call.write(agent_pb2.CarryEntryRequest(key=request.key))
-                await self._carry(call, request)
+                stream = _Stream(call)
+                await stream.say(key=request.key)
+                await self._carry(stream, request)
         except grpc.aio.AioRpcError as error:
             log.debug("an entry's stream broke", attempt=request.attempt_id, error=error.details())
         except Exception:
             log.warning("an entry broke", attempt=request.attempt_id, exc_info=True)
 
-    async def _carry(self, call: grpc.aio.StreamStreamCall, request: agent_pb2.OpenEntry) -> None:  # type: ignore[type-arg]
+    async def _carry(self, stream: _Stream, request: agent_pb2.OpenEntry) -> None:
         try:
             if request.attach:
-                await self._attach(call, request)
+                await self._attach(stream, request)
             else:
-                await self._run(call, await self._enter(request))
+                await self._run(stream, await self._enter(request))
         except (EntryRefusedError, RuntimeUnavailableError) as error:
             told = agent_pb2.EntryRefusal(reason=NOT_POSSIBLE, message=str(error))
-            await call.write(agent_pb2.CarryEntryRequest(refusal=told))
-            await _leave(call)
+            await stream.say(refusal=told)
+            await stream.leave()
 
-    async def _attach(self, call: grpc.aio.StreamStreamCall, request: agent_pb2.OpenEntry) -> None:  # type: ignore[type-arg]
+    async def _attach(self, stream: _Stream, request: agent_pb2.OpenEntry) -> None:
         is_told = False
 
         async def tell_start() -> None:
             nonlocal is_told
             if not is_told:
                 is_told = True
-                await call.write(agent_pb2.CarryEntryRequest(started=True))
+                await stream.say(started=True)
 
         async def feed(entry: Entry) -> None:
             await tell_start()
             size = request.command.size
             await entry.resize(Window(rows=size.rows, columns=size.columns))
-            await _feed(call, entry)
+            await _feed(stream, entry)
 
         async def take(data: bytes, is_error: bool) -> None:
             await tell_start()
-            await _tell(call, data, is_error=is_error)
+            await stream.put(data, is_error)
 
         async def tell_end(end: EntryEnd) -> None:
             await tell_start()
-            await _tell_end(call, end)
+            await stream.end(end)
 
         attempt_id = AttemptId(request.attempt_id)
         await self._terminals.join(attempt_id, lambda: self._enter(request), take, feed, tell_end)
 
-    async def _run(self, call: grpc.aio.StreamStreamCall, entry: Entry | EntryEnd) -> None:  # type: ignore[type-arg]
-        await call.write(agent_pb2.CarryEntryRequest(started=True))
+    async def _run(self, stream: _Stream, entry: Entry | EntryEnd) -> None:
+        await stream.say(started=True)
         if isinstance(entry, EntryEnd):
-            await _tell_end(call, entry)
+            await stream.end(entry)
             return
-        feeding = asyncio.create_task(_feed(call, entry))
-        pouring = asyncio.create_task(entry.pour(lambda data, is_error: _tell(call, data, is_error=is_error)))
+        feeding = asyncio.create_task(_feed(stream, entry))
+        pouring = asyncio.create_task(entry.pour(stream.put))
         try:
             await asyncio.wait({feeding, pouring}, return_when=asyncio.FIRST_COMPLETED)
             if pouring.done():
-                await _tell_end(call, pouring.result())
+                await stream.end(pouring.result())
         finally:
             feeding.cancel()
             pouring.cancel()
@@ -149,10 +186,9 @@ class Entries:
         return await self._driver.enter(spec, request.container, wanted, dict(request.secrets))
 
 
-async def _feed(call: grpc.aio.StreamStreamCall, entry: Entry) -> None:  # type: ignore[type-arg]
+async def _feed(stream: _Stream, entry: Entry) -> None:
     """Hand on what comes from the user, until they go."""
-    while isinstance(response := await call.read(), agent_pb2.CarryEntryResponse):
-        piece = response.input
+    while (piece := await stream.hear()) is not None:
         match piece.WhichOneof("message"):
             case "data":
                 await entry.write(piece.data)
@@ -160,22 +196,3 @@ async def _feed(call: grpc.aio.StreamStreamCall, entry: Entry) -> None:  # type:
                 await entry.end_input()
             case "size":
                 await entry.resize(Window(rows=piece.size.rows, columns=piece.size.columns))
-
-
-async def _tell(call: grpc.aio.StreamStreamCall, data: bytes, *, is_error: bool) -> None:  # type: ignore[type-arg]
-    output = entry_pb2.EntryOutput(stderr=data) if is_error else entry_pb2.EntryOutput(stdout=data)
-    await call.write(agent_pb2.CarryEntryRequest(output=output))
-
-
-async def _tell_end(call: grpc.aio.StreamStreamCall, end: EntryEnd) -> None:  # type: ignore[type-arg]
-    told = entry_pb2.EntryEnd(exit_code=end.exit_code, error=end.error)
-    await call.write(agent_pb2.CarryEntryRequest(output=entry_pb2.EntryOutput(end=told)))
-    await _leave(call)
-
-
-async def _leave(call: grpc.aio.StreamStreamCall) -> None:  # type: ignore[type-arg]
-    """Wait until the other side has all that was said."""
-    await call.done_writing()
-    with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError):
-        async with asyncio.timeout(LEAVE_S):
-            await call.code()

@@ -434,11 +434,13 @@ class Dialogue(Generic[Q, R]):
     ) -> None:
         self._call = call
         self._translate = translate
+        self._writing = asyncio.Lock()
 
     async def write(self, message: Q) -> None:
-        """Send a message; of no effect on a stream that is over, as reading says why."""
-        with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
-            await self._call.write(message)
+        """Send a message, after those that are under way; of no effect on a stream that is over, as reading says why."""
+        async with self._writing:  # two writes at once break a call
+            with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                await self._call.write(message)
 
     async def read(self) -> R | None:
         """

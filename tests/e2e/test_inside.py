@@ -12,6 +12,7 @@ from tests.e2e.witness import Witness
 from tests.e2e.yard import Yard
 
 from batchyard import Client, JobState, UnavailableError, container, job_state
+from batchyard.entry_calls import ExecResult
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -28,6 +29,14 @@ def test_a_shell_is_used_and_a_kill_of_either_side_costs_it_alone(yard: Yard, wi
     with yard.client() as client:
         job_id = run_job(client, witness)
         (attempt,) = yard.processes("a")
+        with client.exec(job_id, ["sh", "-c", "cat; echo e >&2; exit 3"]) as execution:
+            said = ExecResult(stdout=b"in", stderr=b"e\n", exit_code=3)
+            assert (execution.host, execution.communicate(b"in")) == ("a", said)
+        with client.exec(job_id, ["sh", "-c", "seq 100000 & seq 100000 >&2; wait"]) as execution:
+            numbers = "".join(f"{i}\n" for i in range(1, 100_001)).encode()
+            both = ExecResult(stdout=numbers, stderr=numbers, exit_code=0)
+            assert execution.communicate() == both, "two streams at once"
+
         with Person(yard.socket, "exec", "-it", job_id, "--", "env", "PS1=$ ", "sh") as person:
             person.see(b"$ ")
             person.press(b"stty size; echo $TERM d''one\r")
@@ -66,7 +75,7 @@ def test_a_shell_is_used_and_a_kill_of_either_side_costs_it_alone(yard: Yard, wi
             client.terminate_job(job_id, "enough")
             assert execution.read() is None
             assert execution.exit_code == 137, "it does not outlive the attempt"
-        until(lambda: not yard.processes("a"), "nothing is left")
+        assert job_state(client.wait(job_id)) is JobState.FAILED
 
 
 def test_a_job_at_a_terminal_goes_on_over_breaks_and_ends_with_its_code(yard: Yard) -> None:
