@@ -87,9 +87,9 @@ def parse(words: list[str]) -> None:
             return
         name, found, words = command.resolve_command(ctx, words)
         assert found is not None, name
-        command, ctx = found, click.Context(found, info_name=name, parent=ctx)
-    if ctx.info_name not in ("controller", "agent", "gateway", "relay"):  # they become programs with options of their own
-        command.make_parser(ctx).parse_args(words)
+        # Of those that become programs it says that they take options of their own.
+        command, ctx = found, click.Context(found, info_name=name, parent=ctx, **found.context_settings)
+    command.make_parser(ctx).parse_args(words)
 
 
 def test_every_decision_is_in_the_index() -> None:
