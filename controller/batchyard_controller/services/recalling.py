@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from batchyard.ids import split_job_id
 from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.world.recalling import recalling
 from batchyard_controller.core.world.world import World
 from batchyard_controller.leadership import Leadership
 
@@ -36,7 +37,7 @@ async def read(leadership: Leadership, ids: Iterable[str], look: Callable[[World
         absent = {each for each in wanted if each not in world.jobs} - asked
         if absent:
             return absent, None
-        with world.recalling(recalled):
+        with recalling(world, recalled):
             return absent, look(world)
 
     while True:

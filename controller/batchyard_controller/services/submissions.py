@@ -24,6 +24,7 @@ from batchyard_controller.core.requests import submissions
 from batchyard_controller.core.requests.checks import check_range, refuse
 from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.core.requests.permission import permit_submission
+from batchyard_controller.core.world.recalling import recalling
 from batchyard_controller.core.world.world import RequestKey, World
 from batchyard_controller.leadership import Leadership
 from batchyard_controller.store.archive import Archive, Recalled
@@ -142,7 +143,7 @@ class Submissions:
 
         def decide(world: World, now: Instant) -> tuple[JobSubmitted | None, Job]:
             jobs = recalled.of(ids, requests)
-            with world.recalling(jobs):
+            with recalling(world, jobs):
                 permit_submission(world, sender, wanted)
                 event, job = submissions.submit_job(world, wanted, job_id, now)
             return event if event is None or not jobs else replace(event, recalled=jobs), job

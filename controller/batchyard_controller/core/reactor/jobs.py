@@ -13,6 +13,7 @@ from batchyard_controller.core.model.jobs import Job, JobKind
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records, waiting
+from batchyard_controller.core.world.recalling import recalling
 from batchyard_controller.core.world.world import World
 
 from .attempts import end_attempt
@@ -27,7 +28,7 @@ def on_job_submitted(world: World, event: JobSubmitted, now: Instant, out: Out) 
     if event.has_too_many_tags:
         progress.fail_waiting(event.job, Ending(trigger=Trigger.TOO_MANY_TAGS))
     else:
-        with world.recalling(event.recalled):
+        with recalling(world, event.recalled):
             progress.settle(event.job)
 
 

@@ -8,8 +8,7 @@ The world holds and finds; it decides nothing. What is stored of it changes thro
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from weakref import WeakKeyDictionary, ref
 
@@ -249,22 +248,6 @@ class World:
         if job.spec.owner:
             self.by_owner[job.spec.owner].remove(job)
         self.counts[job.spec.queue].subtract(states_of(job))
-
-    @contextmanager
-    def recalling(self, jobs: Iterable[Job]) -> Iterator[None]:
-        """Have archived jobs stand among those that are kept while somebody looks; nothing may be changed of them."""
-        recalled = {job.id: job for job in jobs if job.id not in self.jobs}
-        requests = {request_key(job): job.id for job in recalled.values() if job.request_id}
-        requests = {key: job_id for key, job_id in requests.items() if key not in self.requests}
-        self.jobs.update(recalled)
-        self.requests.update(requests)
-        try:
-            yield
-        finally:
-            for job_id in recalled:
-                del self.jobs[job_id]
-            for key in requests:
-                del self.requests[key]
 
     def know_users(self) -> None:
         """Put together anew who is who, after any of it has changed."""
