@@ -16,10 +16,12 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from .faults import SHORT
 from .image import ensure_image
@@ -55,7 +57,7 @@ def main() -> int:
     with ThreadPoolExecutor(given.yards) as workers:
         shares = [given.faults // given.yards + (n < given.faults % given.yards) for n in range(given.yards)]
         found = workers.map(
-            lambda n: play(
+            lambda n: played(
                 folder / f"y{n}",
                 shares[n],
                 seed=given.seed * 1000 + n,
@@ -83,6 +85,16 @@ def main() -> int:
     if verdict.violations:
         print(f"logs: {folder}")
     return 1 if verdict.violations else 0
+
+
+def played(folder: Path, faults: int, **how: Any) -> Verdict:
+    """Return what `play` does; where it broke itself, that, so that the other yards' verdicts are told too."""
+    try:
+        return play(folder, faults, **how)
+    except Exception:  # noqa: BLE001  # whatever it was
+        verdict = Verdict()
+        verdict.violated("broken", f"{folder.name}: the suite: {traceback.format_exc()}")
+        return verdict
 
 
 def play(

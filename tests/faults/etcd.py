@@ -53,7 +53,7 @@ class Member:
         Call its JSON gateway.
 
         Raises:
-            OSError: it does not answer.
+            OSError: it does not answer, or with an error.
         """
 
         def call() -> dict[str, Any]:
@@ -65,6 +65,8 @@ class Member:
                 raise OSError(str(error)) from error
             finally:
                 connection.close()
+            if "error" in answer:
+                raise OSError(str(answer["error"]))
             return answer
 
         return self.space.call(call)
