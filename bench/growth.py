@@ -21,16 +21,15 @@ from tests.core.yard import container, facts, task
 from batchyard.ids import HostId, JobId, uuid7
 from batchyard.states import EndCause
 from batchyard_controller.core.access.roles import THE_ADMINISTRATOR
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.events import (
     AttemptsReported,
     EnvironmentChanged,
     FrontAsked,
     HostJoined,
     JobCancelled,
-    Phase,
     Planned,
     QueueChanged,
-    Report,
 )
 from batchyard_controller.core.jobs.resolution import Submission
 from batchyard_controller.core.jobs.retention import Retention

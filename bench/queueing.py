@@ -32,16 +32,15 @@ from tests.core.yard import facts, task
 from batchyard.ids import AttemptId, HostId, JobId, uuid7
 from batchyard.resources import Resources
 from batchyard.states import EndCause
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.events import (
     AttemptsReported,
     DefinitionChanged,
     EnvironmentChanged,
     HostJoined,
     JobSubmitted,
-    Phase,
     Planned,
     QueueChanged,
-    Report,
 )
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.jobs.retention import Retention

@@ -21,15 +21,8 @@ from batchyard.ids import HostId, JobId, uuid7
 from batchyard.resources import GPU_WHOLE, Resources
 from batchyard.states import EndCause
 from batchyard_controller import garbage
-from batchyard_controller.core.events import (
-    AttemptsReported,
-    EnvironmentChanged,
-    HostJoined,
-    Phase,
-    Planned,
-    QueueChanged,
-    Report,
-)
+from batchyard_controller.core.attempt_reports import Phase, Report
+from batchyard_controller.core.events import AttemptsReported, EnvironmentChanged, HostJoined, Planned, QueueChanged
 from batchyard_controller.core.jobs.resolution import Submission
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import AttemptEnd

@@ -8,7 +8,7 @@ from tests.core.yard import Yard
 
 from batchyard.ids import AttemptId, JobId
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core.events import Phase, Report
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.values import Instant

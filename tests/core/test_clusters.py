@@ -26,7 +26,8 @@ from batchyard.tasks import (
     Ulimit,
     Volume,
 )
-from batchyard_controller.core.events import DefinitionChanged, HostHeard, Phase, Report
+from batchyard_controller.core.attempt_reports import Phase, Report
+from batchyard_controller.core.events import DefinitionChanged, HostHeard
 from batchyard_controller.core.jobs.resolution import Overrides, PodOverrides, Submission, resolve
 from batchyard_controller.core.jobs.variables import attempt_variables
 from batchyard_controller.core.model.attempts import AttemptEnd

@@ -23,6 +23,7 @@ from batchyard_controller.core.model.settings import EnvironmentOrder, JobQueue
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.job_rules import check_submission
 from batchyard_controller.core.requests.settings_rules import check_queue
+from batchyard_controller.core.world.fences import fence_of
 
 HOST = HostId("h1")
 AGAIN = RetryStrategy(attempts=2)
@@ -136,7 +137,7 @@ def test_the_agents_deadline_lies_before_the_controllers(first: int, own: int | 
             turn(agent, now_ms, SessionOpened(epoch=EPOCH, sent_at_ms=sent_at_ms, fence_ms=told, session=SESSION))
         elif is_answered:
             turn(agent, now_ms, HeartbeatAcknowledged(epoch=EPOCH, sent_at_ms=sent_at_ms))
-    given_up_after_ms = yard.world.fence_of(host, own)
+    given_up_after_ms = fence_of(yard.world, host, own)
     if given_up_after_ms:
         fence_ms = agent.fence_of(agent.attempts[A])
         assert agent.fence_at_ms is not None

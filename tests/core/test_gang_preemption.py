@@ -11,8 +11,9 @@ from tests.core.yard import Yard, container, task
 
 from batchyard.ids import HostId
 from batchyard.states import EndCause, JobState
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import SendStart, SendStop
-from batchyard_controller.core.events import HostLeft, Phase, Report
+from batchyard_controller.core.events import HostLeft
 from batchyard_controller.core.model.jobs import Job, RetryStrategy
 from batchyard_controller.core.model.nodes import NodeRange, Nodes, Spread
 from batchyard_controller.core.model.settings import ComputeResources

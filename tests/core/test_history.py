@@ -7,7 +7,7 @@ from tests.core.yard import Yard
 
 from batchyard.ids import AttemptId
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core.events import Phase, Report
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.dependencies import Dependency, DependencyType

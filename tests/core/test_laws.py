@@ -17,7 +17,8 @@ from tests.core.yard import Yard, container, ended_report
 from batchyard.ids import AttemptId, HostId, JobId, split_job_id
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import HostHeard, HostLeft, HostRemoved, Phase, Report, Ticked
+from batchyard_controller.core.attempt_reports import Phase, Report
+from batchyard_controller.core.events import HostHeard, HostLeft, HostRemoved, Ticked
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableOperation

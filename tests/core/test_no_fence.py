@@ -11,6 +11,7 @@ from batchyard_controller.core.events import HostHeard, HostLeft, Ticked
 from batchyard_controller.core.model.hosts import told_fence
 from batchyard_controller.core.model.jobs import RetryStrategy
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.world.fences import fence_of
 
 
 def yard_with_a_node() -> Yard:
@@ -31,8 +32,8 @@ def test_a_silent_node_is_never_given_up_for_its_silence() -> None:
     yard.now = Instant(wall_ms=0, boot_ms=yard.now.boot_ms + 30 * 24 * 3600 * 1000)
     yard.apply(Ticked())
     assert job.state is JobState.STARTING
-    assert yard.world.fence_of(yard.world.hosts[HostId("node")]) == 0
-    assert yard.world.fence_of(yard.world.hosts[HostId("mine")]) > 0
+    assert fence_of(yard.world, yard.world.hosts[HostId("node")]) == 0
+    assert fence_of(yard.world, yard.world.hosts[HostId("mine")]) > 0
 
 
 def test_a_node_is_told_no_fence() -> None:

@@ -15,8 +15,9 @@ from tests.core.yard import Yard, container, ended_report, task
 from batchyard.ids import AttemptId, HostId, JobId
 from batchyard.states import ACTIVE_STATES, EndCause, JobState
 from batchyard_controller.core import limits
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import Command, SendStart, SendStop
-from batchyard_controller.core.events import AttemptsReported, HostHeard, HostLeft, Phase, Report, Ticked
+from batchyard_controller.core.events import AttemptsReported, HostHeard, HostLeft, Ticked
 from batchyard_controller.core.model.jobs import Job, JobKind, RetryStrategy
 from batchyard_controller.core.model.nodes import NodeRange, Nodes, Spread
 from batchyard_controller.core.model.settings import Preemption

@@ -14,15 +14,14 @@ from tests.core.yard import Yard, container, facts
 
 from batchyard.ids import AttemptId, HostId
 from batchyard.states import EndCause, JobState
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.events import (
     HostJoined,
     HostLeft,
     HostMarked,
     HostReclaimed,
     HostRemoved,
-    Phase,
     PolicyChanged,
-    Report,
     Ticked,
 )
 from batchyard_controller.core.model.attempts import AttemptEnd

@@ -15,8 +15,9 @@ from tests.core.yard import EPOCH, Yard, container, task
 from batchyard.ids import AttemptId, HostId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import SendStop
-from batchyard_controller.core.events import HostJoined, HostLeft, Phase, Planned, Report
+from batchyard_controller.core.events import HostJoined, HostLeft, Planned
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.jobs import Job, JobKind, RetryStrategy

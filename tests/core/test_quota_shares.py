@@ -12,7 +12,8 @@ from tests.core.law import Shelf
 from tests.core.yard import EPOCH, Yard, container
 
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core.events import Phase, Planned, PolicyChanged, QueueDeleted, QuotaShareChanged, Report
+from batchyard_controller.core.attempt_reports import Phase, Report
+from batchyard_controller.core.events import Planned, PolicyChanged, QueueDeleted, QuotaShareChanged
 from batchyard_controller.core.model.policies import QuotaSharePolicy, SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import CapacityLimit, QuotaShare, SharingStrategy
 from batchyard_controller.core.model.values import Instant

@@ -10,22 +10,15 @@ from batchyard.ids import AttemptId, HostId
 from batchyard.resources import Usage
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart, SendStop
-from batchyard_controller.core.events import (
-    HostHeard,
-    HostJoined,
-    HostLeft,
-    HostRemoved,
-    Phase,
-    QueueDeleted,
-    Report,
-    Ticked,
-)
+from batchyard_controller.core.events import HostHeard, HostJoined, HostLeft, HostRemoved, QueueDeleted, Ticked
 from batchyard_controller.core.jobs.ends import status_reason
 from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, RetryStrategy
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.views.history import span
+from batchyard_controller.core.world.fences import fence_of
 
 
 def test_a_job_is_claimed_started_and_acknowledged(yard: Yard):
@@ -244,25 +237,25 @@ def test_a_fence_that_was_made_shorter_counts_once_the_host_has_heard_of_it(yard
     fence_ms = 60_000
     yard.world.fence_ms = fence_ms
     host = yard.world.hosts[HostId("h1")]
-    assert yard.world.fence_of(host) == limits.FENCE_MS + limits.fence_margin_ms(limits.FENCE_MS)
+    assert fence_of(yard.world, host) == limits.FENCE_MS + limits.fence_margin_ms(limits.FENCE_MS)
     yard.apply(HostJoined(host_id=HostId("h1"), facts=facts("h1"), session=2))
     yard.apply(HostHeard(host_id=HostId("h1"), session=1))  # sent before the welcome of the second session
     assert host.record.fence_ms == limits.FENCE_MS
     yard.apply(HostHeard(host_id=HostId("h1"), session=2))
     assert host.record.fence_ms == fence_ms
-    assert yard.world.fence_of(host) == fence_ms + limits.fence_margin_ms(fence_ms)
+    assert fence_of(yard.world, host) == fence_ms + limits.fence_margin_ms(fence_ms)
 
 
 def test_a_fence_that_was_made_longer_counts_at_once(yard: Yard):
     """Whether a leader that told it has stored that or not; never is the longest."""
     host = yard.world.hosts[HostId("h1")]
     yard.world.fence_ms = 2 * limits.FENCE_MS
-    assert yard.world.fence_of(host) == 2 * limits.FENCE_MS + limits.fence_margin_ms(2 * limits.FENCE_MS)
+    assert fence_of(yard.world, host) == 2 * limits.FENCE_MS + limits.fence_margin_ms(2 * limits.FENCE_MS)
     yard.world.fence_ms = 0
-    assert yard.world.fence_of(host) == 0
+    assert fence_of(yard.world, host) == 0
     yard.apply(HostJoined(host_id=HostId("h1"), facts=facts("h1"), session=2))
     yard.world.fence_ms = limits.FENCE_MS
-    assert yard.world.fence_of(host) == 0  # its agent was told so
+    assert fence_of(yard.world, host) == 0  # its agent was told so
 
 
 def test_without_a_fence_a_silent_host_is_given_up_by_an_operator_alone(yard: Yard):

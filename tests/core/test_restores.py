@@ -15,8 +15,9 @@ from batchyard.features import FEATURES
 from batchyard.ids import AttemptId, HostId
 from batchyard.resources import Resources
 from batchyard.states import EndCause, JobState
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import Command, SendAck, SendRevoke, SendStart, SendStop, Warn
-from batchyard_controller.core.events import AttemptsReported, HostJoined, HostRemoved, Phase, Planned, Report, Ticked
+from batchyard_controller.core.events import AttemptsReported, HostJoined, HostRemoved, Planned, Ticked
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.limits import FENCE_NEVER_S
 from batchyard_controller.core.model.dependencies import Dependency
@@ -32,6 +33,7 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.adoption import RETURN_MS
 from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.views.waiting import waiting_reason
+from batchyard_controller.core.world.fences import fence_of
 from batchyard_controller.restore_command import begin_generation
 from batchyard_controller.store.codec import load_records
 
@@ -176,7 +178,7 @@ def test_a_fence_that_has_passed_is_as_good_as_a_hello(backups: Backups) -> None
     backups.put_back(backups.make())
     away = backups.yard.world.attempts[attempt].host_id
     back = "alpha" if away == "beta" else "beta"
-    fence_ms = backups.yard.world.fence_of(backups.yard.world.hosts[away])
+    fence_ms = fence_of(backups.yard.world, backups.yard.world.hosts[away])
     for _ in range(fence_ms // 30_000):
         backups.hello(back)
         backups.later(30_000)
@@ -192,7 +194,7 @@ def test_a_job_that_has_no_fence_waits_for_its_host_for_ever(backups: Backups) -
     backups.yard.submit(fence_s=FENCE_NEVER_S)
     backups.put_back(backups.make())
     backups.hello("alpha")
-    backups.later(backups.yard.world.fence_of(backups.yard.world.hosts[HostId("beta")]) + 1_000)
+    backups.later(fence_of(backups.yard.world, backups.yard.world.hosts[HostId("beta")]) + 1_000)
     backups.hello("alpha")
     assert backups.place() == []
     backups.hello("beta")
@@ -217,7 +219,7 @@ def test_a_whole_fence_is_waited_for_where_that_was_asked(backups: Backups) -> N
     backups.hello("beta")
     backups.later(RETURN_MS)
     assert backups.place() == []
-    backups.later(backups.yard.world.fence_of(backups.yard.world.hosts[HostId("beta")]))
+    backups.later(fence_of(backups.yard.world, backups.yard.world.hosts[HostId("beta")]))
     backups.hello("beta")
     assert len(backups.place()) == 1
 

@@ -8,7 +8,8 @@ from tests.core.yard import Yard, container
 
 from batchyard.ids import AttemptId, HostId
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core.events import HostHeard, HostLeft, HostMarked, Phase, Report, Ticked
+from batchyard_controller.core.attempt_reports import Phase, Report
+from batchyard_controller.core.events import HostHeard, HostLeft, HostMarked, Ticked
 from batchyard_controller.core.jobs import retry
 from batchyard_controller.core.model.attempts import AttemptEnd, EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, Job, RetryStrategy

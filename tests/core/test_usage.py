@@ -12,7 +12,7 @@ from batchyard.ids import AttemptId
 from batchyard.resources import Usage
 from batchyard.states import EndCause
 from batchyard_controller.core.access.roles import Grant, Principal, Role
-from batchyard_controller.core.events import Phase, Report
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.jobs import RetryStrategy
 from batchyard_controller.core.model.usage import UsageSum

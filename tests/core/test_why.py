@@ -12,7 +12,8 @@ from tests.core.yard import Yard, container
 
 from batchyard.ids import AttemptId, HostId
 from batchyard.states import JobState
-from batchyard_controller.core.events import FrontAsked, HostHeard, Phase, PolicyChanged, Report, Ticked
+from batchyard_controller.core.attempt_reports import Phase, Report
+from batchyard_controller.core.events import FrontAsked, HostHeard, PolicyChanged, Ticked
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.policies import FairsharePolicy, SchedulingPolicy, ShareWeight
 from batchyard_controller.core.model.settings import ComputeResources, DispatchOrder

@@ -9,6 +9,7 @@ from batchyard.ids import AttemptId, HostId, JobId, split_job_id, uuid7
 from batchyard.resources import Resources
 from batchyard.states import EndCause, JobState
 from batchyard.tasks import Container, Task, Volume
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import Command, PublishMove, PublishNotice
 from batchyard_controller.core.events import (
     AttemptsReported,
@@ -18,11 +19,9 @@ from batchyard_controller.core.events import (
     HostJoined,
     JobCancelled,
     JobTerminated,
-    Phase,
     Planned,
     PolicyChanged,
     QueueChanged,
-    Report,
 )
 from batchyard_controller.core.jobs.resolution import Submission
 from batchyard_controller.core.jobs.retention import Retention

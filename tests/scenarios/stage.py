@@ -30,6 +30,7 @@ from batchyard.v1.job_definition_pb2 import EvaluateOnExitAction
 from batchyard.v1.job_pb2 import ContainerState
 from batchyard.wording import word
 from batchyard_controller.core.access.roles import THE_ADMINISTRATOR
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import (
     Command,
     EndSession,
@@ -46,11 +47,9 @@ from batchyard_controller.core.events import (
     HostHeard,
     HostLeft,
     HostMarked,
-    Phase,
     ProviderAnswered,
     ProviderListed,
     QueueDeleted,
-    Report,
     Ticked,
 )
 from batchyard_controller.core.jobs.ends import OUT_OF_MEMORY

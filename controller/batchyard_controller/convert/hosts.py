@@ -17,7 +17,7 @@ from batchyard.v1 import (
     resources_pb2,
 )
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import Phase, Report
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.model.attempts import AttemptEnd, GpuClaim
 from batchyard_controller.core.model.hosts import GpuFacts, HostFacts
 from batchyard_controller.core.model.room import Room

@@ -7,13 +7,11 @@ Past tense, never rejected. What a user asks for becomes one only once `requests
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId
 from batchyard.pairs import Pairs
 from batchyard.resources import NOTHING, Resources
-from batchyard.tasks import ContainerEnd
-from batchyard_controller.core.model.attempts import AttemptEnd, GpuClaim
+from batchyard_controller.core.attempt_reports import Report
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.enrolment import JoinToken, Member
 from batchyard_controller.core.model.hosts import HostFacts
@@ -82,39 +80,6 @@ class JobTerminated:
     job_id: JobId
     index: int | None
     reason: str
-
-
-class Phase(StrEnum):
-    """How far an attempt has come on its host."""
-
-    STARTING = "STARTING"
-    RUNNING = "RUNNING"
-    ENDED = "ENDED"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """
-    The whole truth about one attempt, as its agent sees it.
-
-    Attributes:
-        end: Of one that is ENDED, and no other.
-        containers: How each of several is by now, of one that is not; empty where its agent does not tell.
-        hindrance: What keeps one from starting that is STARTING.
-        image_digest: Which image it runs, of one that does.
-        gpus: What it holds of GPUs, where its agent tells.
-        resources: What it was promised of its host, likewise.
-    """
-
-    attempt_id: AttemptId
-    phase: Phase
-    started_at_ms: int = 0
-    end: AttemptEnd | None = None
-    containers: tuple[ContainerEnd, ...] = ()
-    hindrance: str = ""
-    image_digest: str = ""
-    gpus: tuple[GpuClaim, ...] = ()
-    resources: Resources = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,16 +17,17 @@ from batchyard.ids import AttemptId, HostId, split_attempt_id
 from batchyard.resources import GPU_WHOLE, RESOURCE_KINDS, Resources
 from batchyard.states import EndCause
 from batchyard_controller.core import limits
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import SendRevoke, SendStop, Warn
-from batchyard_controller.core.events import Phase, Report
 from batchyard_controller.core.model.attempts import Attempt, AttemptEnd, GpuClaim
 from batchyard_controller.core.model.hosts import Host, own_fence
-from batchyard_controller.core.model.restores import in_generation
+from batchyard_controller.core.model.restores import LAST_RESTORE, in_generation
 from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement.feasibility import belongs
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.adoption import Adoption, Stray
+from batchyard_controller.core.world.fences import fence_of
 from batchyard_controller.core.world.waiting import await_all
 from batchyard_controller.core.world.world import World
 
@@ -179,7 +180,8 @@ def _claim(
     records.claim(world, unit, attempt, None, now)
     enter_claim(world, unit, now, out)
     assert world.restore is not None, "nothing is adopted before a restore"
-    records.keep_restore(world, world.restore.with_adopted(has_ended=report.phase is Phase.ENDED))
+    record = world.restore.with_adopted(has_ended=report.phase is Phase.ENDED)
+    records.keep_plain(world, "restore", LAST_RESTORE, record)
     return attempt
 
 
@@ -214,7 +216,7 @@ def look(world: World, now: Instant, out: Out) -> None:
     }
     least_ms = RETURN_MS
     if record.waits_whole_fence:
-        fences = [world.fence_of(host) for host in world.hosts.values()]
+        fences = [fence_of(world, host) for host in world.hosts.values()]
         own = world.fence_ms + limits.fence_margin_ms(world.fence_ms) if world.fence_ms else 0
         least_ms = max(least_ms, own, *fences)
     if not adoption.waits_for and not adoption.asked and now.boot_ms - adoption.began_boot_ms >= least_ms:
@@ -241,7 +243,7 @@ def _has_passed_fence(world: World, host_id: HostId, now: Instant) -> bool:
     if host.is_reachable:
         return False
     own = {own_fence(host.record.facts, *said_s) for said_s in _said_fences(world)}
-    fences = [world.fence_of(host, own_ms) for own_ms in (None, *own)]
+    fences = [fence_of(world, host, own_ms) for own_ms in (None, *own)]
     longest_ms = 0 if 0 in fences else max(fences)
     return longest_ms > 0 and host.is_silent(now, longest_ms) and not world.brake.holds(host)
 
@@ -261,7 +263,7 @@ def _said_fences(world: World) -> set[tuple[int, int]]:
 def _end(world: World, out: Out) -> None:
     assert world.restore is not None, "there was one"
     record = replace(world.restore, is_over=True)
-    records.keep_restore(world, record)
+    records.keep_plain(world, "restore", LAST_RESTORE, record)
     last_seq, world.adoption.last_seq = world.adoption.last_seq, 0
     for job in world.all_jobs:
         if job.seq <= last_seq and not job.state.is_final:

@@ -13,6 +13,7 @@ from batchyard_controller.core.jobs.ends import has_succeeded
 from batchyard_controller.core.model.attempts import Attempt, AttemptEnd, EndedAttempt, RetryDecision, Verdict
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import own_fence
+from batchyard_controller.core.model.restores import LAST_RESTORE
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
@@ -156,7 +157,7 @@ def _end_attempt(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, no
     if end.cause is EndCause.LOST and world.is_restoring and attempt.generation < world.generation:
         assert world.restore is not None, "it is restoring"
         host = world.hosts[attempt.host_id].record.facts.name
-        records.keep_restore(world, world.restore.with_unlearnt(attempt.id, host))
+        records.keep_plain(world, "restore", LAST_RESTORE, world.restore.with_unlearnt(attempt.id, host))
     if end.cause is EndCause.RECLAIMED:
         world.reclaimed[attempt.compute_environment] += 1
     if has_succeeded(ended):

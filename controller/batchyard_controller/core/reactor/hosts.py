@@ -26,6 +26,7 @@ from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence, told_fence
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
+from batchyard_controller.core.world.fences import has_passed_fence
 from batchyard_controller.core.world.occupancy import hold_quotas_again
 from batchyard_controller.core.world.world import World
 
@@ -141,7 +142,7 @@ def give_up_silent(world: World, now: Instant, out: Out) -> None:
         _tell_brake(world, now, out)
     for host in world.hosts.values():
         if host.attempts and host.is_silent(now, limits.fence_margin_ms(0)) and not world.brake.holds(host):
-            for attempt in [each for each in host.attempts.values() if world.has_passed_fence(each, now)]:
+            for attempt in [each for each in host.attempts.values() if has_passed_fence(world, each, now)]:
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
 
 

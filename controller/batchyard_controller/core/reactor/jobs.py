@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from batchyard.states import ACTIVE_STATES, EndCause, JobState
@@ -36,10 +37,10 @@ def on_job_changed(world: World, event: JobTagged | JobPriorityChanged) -> None:
     """Keep a job's changed tags or scheduling priority; who waits takes the place in line that this gives."""
     job = world.jobs[event.job_id]
     if isinstance(event, JobTagged):
-        records.set_tags(world, job, event.tags)
+        records.keep_spec(world, job, replace(job.spec, tags=event.tags))
     else:
-        priority = event.scheduling_priority
-        waiting.change_place(world, job, lambda: records.set_priority(world, job, priority))
+        spec = replace(job.spec, scheduling_priority=event.scheduling_priority)
+        waiting.change_place(world, job, lambda: records.keep_spec(world, job, spec))
 
 
 def on_job_asked(world: World, event: JobCancelled | JobTerminated, now: Instant, out: Out) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from batchyard.resources import Usage
 from batchyard.tasks import ContainerEnd
 from batchyard_controller.core import limits
-from batchyard_controller.core.events import Report
+from batchyard_controller.core.attempt_reports import Report
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.checks import printable
 

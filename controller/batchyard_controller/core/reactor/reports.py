@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from batchyard.ids import AttemptId, HostId
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import SendAck, SendRevoke
-from batchyard_controller.core.events import Phase, Report
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records

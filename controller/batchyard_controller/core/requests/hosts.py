@@ -30,6 +30,7 @@ from batchyard_controller.core.events import (
 from batchyard_controller.core.model.claims import awaited
 from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.world.fences import fence_of, has_passed_fence
 from batchyard_controller.core.world.world import World
 
 from .checks import Violations, check_range, quote, refuse
@@ -66,9 +67,9 @@ def _check_moved(world: World, host: Host, machine_id: str, now: Instant) -> Non
     """
     known = host.record.machine_id
     is_moved = bool(known and machine_id) and known != machine_id
-    living = [each for each in host.attempts.values() if not world.has_passed_fence(each, now)]
+    living = [each for each in host.attempts.values() if not has_passed_fence(world, each, now)]
     if is_moved and living and not host.is_reachable:
-        fences_ms = [world.fence_of(host, each.fence_ms) for each in living]
+        fences_ms = [fence_of(world, host, each.fence_ms) for each in living]
         left_s = (host.heard_boot_ms + max(fences_ms) - now.boot_ms) // 1000 + 1
         until = f"in {left_s} s" if all(fences_ms) else "once that host is removed"
         text = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from batchyard.ids import AttemptId, HostId
-from batchyard_controller.core.events import Report
+from batchyard_controller.core.attempt_reports import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

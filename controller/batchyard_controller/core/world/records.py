@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId
-from batchyard.pairs import Pairs
 from batchyard.states import JobState
 from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
@@ -22,12 +21,11 @@ from batchyard_controller.core.model.chunks import CHUNK
 from batchyard_controller.core.model.consumables import ConsumableResource, ConsumableType
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import HEARD_SAVE_MS, Host, HostFacts, HostRecord
-from batchyard_controller.core.model.jobs import Job, JobDefinition
+from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch
 from batchyard_controller.core.model.past import Left
 from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.quota_shares import QuotaShare
-from batchyard_controller.core.model.restores import LAST_RESTORE, Restore
 from batchyard_controller.core.model.settings import JobQueue
 from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.usage import UsageSum
@@ -126,6 +124,7 @@ PLAIN = {
     "join_token": "join_tokens",
     "member": "members",
     "sink": "sinks",
+    "restore": "restores",
 }
 """Kinds of records on which nothing else in the world rests but who is who, and where it has them."""
 
@@ -217,12 +216,6 @@ def _refresh_host_of(world: World, launch: Launch) -> None:
         world.refresh_host(host)
 
 
-def keep_restore(world: World, restore: Restore) -> None:
-    """Keep what came of the last restore."""
-    world.restores[LAST_RESTORE] = restore
-    _note_alone(world, "restore", LAST_RESTORE)
-
-
 def _note_alone(world: World, kind: str, name: str) -> None:
     world.ledger.note(f"{kind}/{name}", kind, name)
 
@@ -239,15 +232,9 @@ def add_job(world: World, job: Job) -> None:
     world.ledger.note(job.id, "job", job.id)
 
 
-def set_tags(world: World, job: Job, tags: Pairs) -> None:
-    """Keep a job's changed tags; they are part of what is stored at its submission."""
-    job.spec = world.intern(replace(job.spec, tags=tags))
-    world.ledger.note(job.id, "job", job.id)
-
-
-def set_priority(world: World, job: Job, scheduling_priority: int) -> None:
-    """Keep a job's changed scheduling priority; who waits stands in line by it and leaves before."""
-    job.spec = world.intern(replace(job.spec, scheduling_priority=scheduling_priority))
+def keep_spec(world: World, job: Job, spec: JobSpec) -> None:
+    """Keep a job's changed tags or priority; who waits stands in line by that, and leaves before."""
+    job.spec = world.intern(spec)
     world.ledger.note(job.id, "job", job.id)
 
 

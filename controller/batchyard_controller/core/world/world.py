@@ -13,7 +13,6 @@ from dataclasses import InitVar, dataclass, field
 from weakref import WeakKeyDictionary, ref
 
 from batchyard.arns import environment_uuid
-from batchyard.features import ATTEMPT_FENCES
 from batchyard.ids import AttemptId, HostId, JobId, LaunchId, split_job_id
 from batchyard.security import SecurityLevel
 from batchyard.states import JobState
@@ -23,7 +22,7 @@ from batchyard_controller.core.jobs.retention import Calendar, Retention
 from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.consumables import ConsumableResource
 from batchyard_controller.core.model.enrolment import JoinToken, Member
-from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence, told_fence
+from batchyard_controller.core.model.hosts import Host, HostRecord
 from batchyard_controller.core.model.identities import Binding, Token
 from batchyard_controller.core.model.jobs import Job, JobDefinition, JobSpec
 from batchyard_controller.core.model.launches import Launch, launch_id_of
@@ -191,30 +190,6 @@ class World:
     def generation(self) -> int:
         """Of all that is handed out now."""
         return self.restore.generation if self.restore is not None else 0
-
-    def fence_of(self, host: Host, own_ms: int | None = None) -> int:
-        """
-        Return after how long a silence of a host an attempt runs there no more, whichever leader it heard last.
-
-        Args:
-            host: Where it runs.
-            own_ms: The attempt's own fence; 0: never; None: it has none.
-
-        Returns:
-            Milliseconds, what is waited for beyond the fence included; 0: never.
-        """
-        fence_ms = longer_fence(host.record.fence_ms, told_fence(host.record.facts, self.fence_ms))
-        if own_ms is not None:
-            # An older agent does not know of it, and goes by the other.
-            is_kept = ATTEMPT_FENCES in host.record.facts.features
-            fence_ms = own_ms if is_kept else longer_fence(fence_ms, own_ms)
-        return fence_ms + limits.fence_margin_ms(fence_ms) if fence_ms else 0
-
-    def has_passed_fence(self, attempt: Attempt, now: Instant) -> bool:
-        """Say whether an attempt has surely ended, as its host was silent for so long."""
-        host = self.hosts[attempt.host_id]
-        fence_ms = self.fence_of(host, attempt.fence_ms)
-        return fence_ms > 0 and host.is_silent(now, fence_ms)
 
     def has_spec(self, spec: JobSpec) -> bool:
         """Say whether a job has this spec."""
