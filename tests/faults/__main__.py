@@ -84,6 +84,8 @@ def main() -> int:
     print(verdict.report())
     if verdict.violations:
         print(f"logs: {folder}")
+    elif given.folder is None:
+        folder.rmdir()
     return 1 if verdict.violations else 0
 
 
