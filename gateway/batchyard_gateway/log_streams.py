@@ -160,9 +160,10 @@ async def _heads(client: AsyncClient, prefix: str) -> AsyncGenerator[Head, None]
         units = client.list_jobs(array_job_id=job.id, page_size=_JOBS_A_CALL) if job.array.size else _only(job)
         async with aclosing(units):
             async for unit in units:
-                for number in range(1, unit.attempts + 1):
+                ids = unit.attempt_ids or [attempt_id(unit.id, number) for number in range(1, unit.attempts + 1)]
+                for attempt in ids:
                     for name in names:
-                        stream = name + task_id(attempt_id(unit.id, number))
+                        stream = name + task_id(attempt)
                         if stream.startswith(prefix):
                             yield Head(name=stream, job_id=unit.id, last_at_ms=unit.stopped_at_ms or unit.started_at_ms)
 
@@ -199,6 +200,7 @@ def _summary(job: job_pb2.Job) -> job_pb2.JobSummary:
         started_at_ms=job.started_at_ms,
         stopped_at_ms=job.stopped_at_ms,
         attempts=len(job.attempts),
+        attempt_ids=[attempt.id for attempt in job.attempts],
         array=job.array if job.HasField("array") else None,
         containers=[container.name for container in (*job.task.containers, *job.task.init_containers)],
     )

@@ -29,12 +29,14 @@ from batchyard_controller.core.model.restores import (
     generation_of,
     in_generation,
 )
+from batchyard_controller.core.model.units import Unit
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.adoption import RETURN_MS
 from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.views.waiting import waiting_reason
 from batchyard_controller.core.world.fences import fence_of
 from batchyard_controller.restore_command import begin_generation
+from batchyard_controller.services.job_view import summary_message
 from batchyard_controller.store.codec import load_records
 
 WALL_MS = (FIRST_S + 1_000) * 1000
@@ -233,6 +235,14 @@ def test_what_runs_is_adopted_with_its_number_and_goes_on_counting(backups: Back
     backups.yard.ended(f"{job.id}#3", 0)
     assert backups.yard.state(job.id) is JobState.SUCCEEDED
     assert [(each.number, each.exit_code) for each in backups.job(job).attempts] == [(3, 0)]
+
+
+def test_lists_tell_the_ids_of_attempts_that_do_not_follow_from_their_number(backups: Backups) -> None:
+    gap, plain = backups.yard.submit(), backups.yard.submit()
+    backups.put_back(backups.make())
+    backups.hello("beta", running(f"{gap.id}#3"), running(f"{plain.id}#1"))
+    told = {job.id: summary_message(backups.yard.world, Unit(backups.job(job))).attempt_ids for job in (gap, plain)}
+    assert told == {gap.id: [f"{gap.id}#3"], plain.id: []}
 
 
 def test_hosts_that_the_backup_does_not_know_are_believed_too(backups: Backups) -> None:

@@ -1372,6 +1372,7 @@ class JobSummary(google.protobuf.message.Message):
     CONTAINERS_FIELD_NUMBER: builtins.int
     NODE_FIELD_NUMBER: builtins.int
     OWNER_FIELD_NUMBER: builtins.int
+    ATTEMPT_IDS_FIELD_NUMBER: builtins.int
     id: builtins.str
     name: builtins.str
     queue: builtins.str
@@ -1413,6 +1414,10 @@ class JobSummary(google.protobuf.message.Message):
     def node(self) -> Global___NodeDetails:
         """Of a multi-node job and its nodes."""
 
+    @property
+    def attempt_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Ids of its attempts, where these do not follow from their number, as after a restore of the store."""
+
     def __init__(
         self,
         *,
@@ -1440,9 +1445,10 @@ class JobSummary(google.protobuf.message.Message):
         containers: collections.abc.Iterable[builtins.str] | None = ...,
         node: Global___NodeDetails | None = ...,
         owner: builtins.str = ...,
+        attempt_ids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "exit_code", b"exit_code", "node", b"node"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempts", b"attempts", "consumables", b"consumables", "containers", b"containers", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "owner", b"owner", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_exit_code", b"_exit_code", "array", b"array", "attempt_ids", b"attempt_ids", "attempts", b"attempts", "consumables", b"consumables", "containers", b"containers", "cpu_millis", b"cpu_millis", "created_at_ms", b"created_at_ms", "exit_code", b"exit_code", "host_name", b"host_name", "id", b"id", "is_cancelled", b"is_cancelled", "is_terminated", b"is_terminated", "job_definition", b"job_definition", "name", b"name", "node", b"node", "owner", b"owner", "queue", b"queue", "reason", b"reason", "scheduled_at_ms", b"scheduled_at_ms", "share_identifier", b"share_identifier", "started_at_ms", b"started_at_ms", "state", b"state", "status_reason", b"status_reason", "stopped_at_ms", b"stopped_at_ms", "submitted_by", b"submitted_by"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_exit_code", b"_exit_code"]) -> typing.Literal["exit_code"] | None: ...
 
 Global___JobSummary: typing_extensions.TypeAlias = JobSummary

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from batchyard.array_values import NO_VALUES
+from batchyard.ids import AttemptId, attempt_id
 from batchyard.resources import NO_USAGE
 from batchyard.states import JobState
 from batchyard.task_messages import CONDITIONS
@@ -80,6 +81,7 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         job_definition=unit.job.spec.definition,
         host_name=words.host_name(world, host_id),
         attempts=len(ended) + (live is not None),
+        attempt_ids=_uncommon_ids(unit, live) if world.restore is not None else (),
         reason=last.reason if last is not None and live is None else "",
         is_cancelled=history.is_cancelled(unit),
         is_terminated=history.is_terminated(unit),
@@ -91,6 +93,13 @@ def summary_message(world: World, unit: Unit, state: JobState | None = None) -> 
         containers=() if unit.task.is_plain else [container.shown_name for container in unit.task.all_containers],
         owner=unit.job.spec.owner,
     )
+
+
+def _uncommon_ids(unit: Unit, live: Attempt | None) -> list[AttemptId]:
+    """Return the ids of a unit's attempts, unless they are those of a yard that was never restored."""
+    ran = unit.main if unit.is_parent else unit
+    ids = [ended.id_of(ran.id) for ended in unit.attempts] + ([live.id] if live is not None else [])
+    return ids if ids != [attempt_id(ran.id, number) for number in range(1, len(ids) + 1)] else []
 
 
 def _array(unit: Unit) -> job_pb2.ArrayProperties | None:
