@@ -132,14 +132,22 @@ class Order:
                 return
         os.chdir(self.folder)
 
-    def take_limits(self, mark: int) -> None:
+    def make_groups(self) -> None:
         """
-        Enter its cgroup, made first, and take its limits.
+        Make its cgroup.
 
         Raises:
             OSError: the kernel refused.
         """
         groups.make(self.groups, _threes(wire.unpack(self.fields[6])))
+
+    def take_limits(self, mark: int) -> None:
+        """
+        Enter its cgroup, and take its limits.
+
+        Raises:
+            OSError: the kernel refused.
+        """
         for path in wire.unpack(self.fields[7]):
             groups.write(path, b"0")
         for number, soft, hard in self.limits:
@@ -147,6 +155,19 @@ class Order:
                 resource.setrlimit(number, (soft if soft >= 0 else mark, mark))
             else:
                 resource.setrlimit(number, (soft, hard))
+
+    def take_user(self) -> None:
+        """
+        Become its user, if it has one.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        if self.user is not None:
+            uid, gid, *further = self.user
+            os.setgroups(further)
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
 
     def execute(self, call: Callable[[bytes, list[bytes], dict[bytes, bytes]], int]) -> int:
         """
@@ -202,7 +223,7 @@ def fork(order: Order, mark: int, journal: int, null: int) -> Birth:
         OSError: nothing was started.
     """
     reading, writing = os.pipe()
-    child = _Child(order, mark, journal, null, writing)
+    child = _Born(order, mark, journal, null, writing)
     try:
         pid = os.fork()
     except OSError:
@@ -216,25 +237,36 @@ def fork(order: Order, mark: int, journal: int, null: int) -> Birth:
     return Birth(pid, reading)
 
 
-class _Child:
-    """The child's own way. Whatever fails is told through the pipe, by the stage that it failed at."""
+class Child:
+    """A forked child's own way to its command. Whatever fails is told through the pipe, by the stage that it failed at."""
 
-    def __init__(self, order: Order, mark: int, journal: int, null: int, pipe: int) -> None:
+    def __init__(self, order: Order, mark: int, pipe: int) -> None:
         self._order = order
-        self._line = record.line("pid", order.name, "")[:-1]
         self._mark = mark
-        self._journal = journal
-        self._null = null
         self._pipe = pipe
         self._stage = b"session"
 
     def run(self) -> None:
+        """Become the command; come back only where that failed, which is told then."""
         try:
             self._run()
         except OSError as error:
             os.write(self._pipe, b"%s %d" % (self._stage, error.errno or 0))
         except BaseException:  # noqa: BLE001  # it must never come back into the keeper's own code
             os.write(self._pipe, b"%s 0" % self._stage)
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+
+class _Born(Child):
+    """That of an attempt's first process."""
+
+    def __init__(self, order: Order, mark: int, journal: int, null: int, pipe: int) -> None:
+        super().__init__(order, mark, pipe)
+        self._line = record.line("pid", order.name, "")[:-1]
+        self._journal = journal
+        self._null = null
 
     def _run(self) -> None:
         order = self._order
@@ -250,13 +282,10 @@ class _Child:
         self._stage = b"folder"
         order.make_folder()
         self._stage = b"limits"
+        order.make_groups()
         order.take_limits(self._mark)
-        if order.user is not None:
-            self._stage = b"user"
-            uid, gid, *further = order.user
-            os.setgroups(further)
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
+        self._stage = b"user"
+        order.take_user()
         self._stage = b"cwd"
         order.enter_folder(log)
         self._stage = b"journal"

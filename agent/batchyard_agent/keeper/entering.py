@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import resource
 from _signal import SIG_DFL, SIGHUP, SIGKILL, SIGSTOP, signal  # type: ignore[import-not-found]  # without enum, which costs memory
 
-from batchyard_agent.keeper import birth, groups, kernel, marks, wire
+from batchyard_agent.keeper import birth, kernel, marks
 
 _TIOCSCTTY = 0x540E
 """Makes a terminal the one that a session is controlled by (termios has no other need)."""
@@ -78,7 +77,7 @@ def fork(order: birth.Order, mark: int, inside: int, own: int, door: Door) -> bi
             kernel.enter_pids(inside)
         pid = os.fork()
         if not pid:
-            _Child(order, mark, mounts, door, writing).run()
+            _Visitor(order, mark, mounts, door, writing).run()
             os._exit(birth.NEVER_CALLED)
     except OSError:
         os.close(reading)
@@ -107,24 +106,13 @@ def end(pid: int) -> None:
         pass
 
 
-class _Child:
-    """The child's own way, as ``birth``'s."""
+class _Visitor(birth.Child):
+    """That of a visit."""
 
     def __init__(self, order: birth.Order, mark: int, mounts: int, door: Door, pipe: int) -> None:
-        self._order = order
-        self._mark = mark
+        super().__init__(order, mark, pipe)
         self._mounts = mounts
         self._door = door
-        self._pipe = pipe
-        self._stage = b"session"
-
-    def run(self) -> None:
-        try:
-            self._run()
-        except OSError as error:
-            os.write(self._pipe, b"%s %d" % (self._stage, error.errno or 0))
-        except BaseException:  # noqa: BLE001  # it must never come back into the keeper's own code
-            os.write(self._pipe, b"%s 0" % self._stage)
 
     def _run(self) -> None:
         order = self._order
@@ -136,20 +124,12 @@ class _Child:
         self._stage = b"streams"
         self._take_streams()
         self._stage = b"limits"
-        for path in wire.unpack(order.fields[7]):
-            groups.write(path, b"0")
-        for number, soft, hard in order.limits:
-            is_mark = number == resource.RLIMIT_RTTIME
-            resource.setrlimit(number, (soft if soft >= 0 else self._mark, self._mark) if is_mark else (soft, hard))
+        order.take_limits(self._mark)
         if self._mounts >= 0:
             self._stage = b"namespace"
             kernel.enter_mounts(self._mounts)
-        if order.user is not None:
-            self._stage = b"user"
-            uid, gid, *further = order.user
-            os.setgroups(further)
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
+        self._stage = b"user"
+        order.take_user()
         self._stage = b"cwd"
         self._enter_folder()
         self._stage = b"exec"

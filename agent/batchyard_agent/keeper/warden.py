@@ -172,6 +172,7 @@ class _Warden:
             self._stage = b"namespace"
             self._cover(order)
             self._stage = b"limits"
+            order.make_groups()
             order.take_limits(mark)
             self._stage = b"user"
             uid, gid = self._user[:2]
