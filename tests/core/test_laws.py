@@ -265,6 +265,7 @@ class YardMachine(RuleBasedStateMachine):
     def history_is_forgotten(self) -> None:
         """All that has ended, and nothing else; the rest goes on as if it were still there."""
         live = {job.id for job in self.yard.world.jobs.values() if not job.state.is_final}
+        self._pass_time(1)  # what is forgotten in one turn is summed in one
         kept, self.yard.world.retention = self.yard.world.retention, Retention(count=0)
         self.yard.apply(Ticked())
         self.yard.world.retention = kept

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.core.law import Shelf
-from tests.core.yard import Yard
+from tests.core.yard import Yard, nodes
 
 from batchyard_controller.core.events import JobsArchived, Ticked
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention, forgettable
@@ -125,6 +125,20 @@ def test_only_what_is_in_the_archive_goes_where_there_is_one(yard: Yard) -> None
     yard.apply(JobsArchived(jobs=tuple(due)))
     assert len(yard.world.jobs) == len(yard.world.ended) == 2
     assert summed(yard.world) == {(): 9}
+
+
+def test_nodes_that_are_still_being_stopped_hold_up_nobody_else(yard: Yard) -> None:
+    job = yard.submit(nodes=nodes(2), task=None, container=None)
+    yard.plan()
+    for index in (0, 1):
+        yard.started(f"{job.id}:{index}#1")
+        yard.plan()
+    yard.ended(f"{job.id}:0#1")
+    assert (job.state.is_final, job.children.all_final) == (True, False)
+    yard.world.ended.rotate()  # it is the first to be forgotten
+    assert yard.world.ended[0] is job
+    due = forgettable(yard.world.ended, Retention(count=0), yard.now.wall_ms)
+    assert due == list(yard.world.ended)[1:]
 
 
 def test_sums_are_bounded_by_age_and_by_number(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:

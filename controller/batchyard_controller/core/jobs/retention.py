@@ -91,7 +91,7 @@ def forgettable(ended: deque[Job], retention: Retention, now_ms: int, *, in_need
         if not is_due or (retention.is_archived and age_ms < SETTLE_MS) or records >= RECORDS_PER_LOOK:
             break
         if job.size and not job.children.all_final:
-            break  # nodes of it are being stopped
+            continue  # nodes of it are being stopped; on a host that is silent that may take for ever
         records += 1 + len(job.children.chunks)
         found.append(job)
     return found
