@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 from tests.core.law import Shelf
-from tests.core.yard import Yard, nodes
+from tests.core.test_node_laws import nodes
+from tests.core.yard import Yard
 
 from batchyard_controller.core.events import JobsArchived, Ticked
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention, forgettable
@@ -131,9 +132,9 @@ def test_nodes_that_are_still_being_stopped_hold_up_nobody_else(yard: Yard) -> N
     job = yard.submit(nodes=nodes(2), task=None, container=None)
     yard.plan()
     for index in (0, 1):
-        yard.started(f"{job.id}:{index}#1")
+        yard.started(f"{job.id}#{index}#1")
         yard.plan()
-    yard.ended(f"{job.id}:0#1")
+    yard.ended(f"{job.id}#0#1")
     assert (job.state.is_final, job.children.all_final) == (True, False)
     yard.world.ended.rotate()  # it is the first to be forgotten
     assert yard.world.ended[0] is job
