@@ -107,8 +107,8 @@ async def survive(jobs: int, seed: int, pause_s: float = 0.0, callers: int = CAL
         work = asyncio.create_task(_submit(yard, jobs, pause_s, callers))
         began = [time.monotonic()] * 3
         turns: list[int] = []
-        while not work.done():
-            await asyncio.wait({work}, timeout=dice.uniform(*PAUSES_S))
+        while not work.done() or not all(kills):
+            await asyncio.sleep(dice.uniform(*PAUSES_S))
             turns = turns or dice.sample(range(3), 3)
             victim = turns.pop()
             if time.monotonic() - began[victim] < LIFE_S or not await _answers(yard):
