@@ -24,6 +24,8 @@ from .core.requests.entering import Place, Register, check_piece
 
 PIECES_HELD = 2
 """Each way, of at most 64 KiB; gRPC holds as much again of each stream."""
+LEAVE_S = 5.0
+"""How long a user may take to hang up once they were told the end."""
 _REASON_TEXT_MAX = 512
 
 _Out = pb.CarryEntryRequest | None
@@ -200,6 +202,8 @@ class Meetings:
                 if sender.done():
                     sender.result()  # raises what was wrong with the user's message
                 yield job_pb2.EnterJobResponse(output=output)
+            # Were the stream over now, what they write would cost them what they have not read (grpc.aio).
+            await asyncio.wait({sender}, timeout=LEAVE_S)
         finally:
             sender.cancel()
 

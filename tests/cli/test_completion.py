@@ -109,7 +109,7 @@ def test_wrong_settings_are_not_told_at_a_tab(yard: Yard, tmp_path: Path) -> Non
         assert set(offered(yard.address, "queue", "describe", "d", **wrong)) <= {"default"}
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"controller", "agent", "gateway"}))
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"controller", "agent", "gateway", "relay"}))
 def test_help_shows_no_marks_of_its_layout(run: Run, command: str) -> None:
     text = run(command, "--help").out
     assert text.startswith("Usage: ")

@@ -36,6 +36,8 @@ if main is None:
     print("met", *sorted(f"{{guest.recv(9).decode()}}@{{place[0]}}" for guest, place in guests))
     for guest, _ in guests:
         guest.sendall(b"bye")
+    for guest, _ in guests:
+        guest.recv(1)  # they end with this node: once they have said what they were told
 else:
     while True:  # it runs, but need not listen yet
         try:
@@ -44,7 +46,7 @@ else:
         except ConnectionRefusedError:
             time.sleep(0.1)
     guest.sendall(index.encode())
-    print("told", guest.recv(3).decode(), "by", main)
+    print("told", guest.recv(3).decode(), "by", main, flush=True)
 """
 # A port for each child: of two that reach one listener, only the first is read, and the other is not told.
 MEET_IN_BUSYBOX = """

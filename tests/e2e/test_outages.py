@@ -64,7 +64,8 @@ def test_while_the_store_is_away_for_longer_than_the_fence(yards: OpenYard, etcd
         assert EndCauses.Name(first.cause) == f"END_CAUSE_{EndCause.FENCED}"
         assert before[f"{never}#1"] in yard.processes("a")
         assert state(client, never) is JobState.RUNNING
-    assert sorted(starts.read_text().split()) == ["ends", "never", "ordinary", "ordinary"]
+    wanted = ["ends", "never", "ordinary", "ordinary"]
+    until(lambda: sorted(starts.read_text().split()) == wanted, "each start is written down, and no other")
 
 
 def test_all_agents_are_cut_off_nothing_is_rerun_and_there_is_one_alert(yard: Yard, tmp_path: Path) -> None:

@@ -379,6 +379,7 @@ def _changes(yard: Yard, row: Callable[[str, str, Message], None]) -> None:
     row("ReclaimHost", "", host_pb2.ReclaimHostRequest(host="alpha", delay_s=100))
     row("ApproveHost", "", host_pb2.ApproveHostRequest(host="alpha"))
     row("RemoveHost", "", host_pb2.RemoveHostRequest(host="alpha"))
+    row("ReleaseBrake", "", host_pb2.ReleaseBrakeRequest())
     row("DescribeRestore", "", host_pb2.DescribeRestoreRequest())
     row("StopStray", "", host_pb2.StopStrayRequest(attempt_id="x#1"))
     row("CreateJoinToken", "", join_token_pb2.CreateJoinTokenRequest())

@@ -109,9 +109,22 @@ async def test_what_goes_in_comes_out_in_order_to_the_end(yard: MemoryController
     await stream.put(end=entry_pb2.EntryEnd(exit_code=7))
     told = [(await user.hear()).output for _ in range(3)]
     assert (told[0].stdout, told[1].stderr, told[2].end.exit_code) == (b"out", b"err", 7)
+    await user.call.done_writing()
     assert await user.hear() is grpc.aio.EOF
     assert await stream.hear() is grpc.aio.EOF
     assert len(yard.sessions.meetings) == 0
+
+
+async def test_who_writes_after_the_end_reads_all_the_same(yard: MemoryController) -> None:
+    agent, job_id, _ = await start(yard)
+    user = User(yard.channel)
+    stream = await met(yard, agent, user, job_id)
+    await stream.put(stdout=b"out")
+    await stream.put(end=entry_pb2.EntryEnd(exit_code=7))
+    await asyncio.sleep(0.2)  # all that the controller has to say is there, unread
+    await user.say(end=True)
+    told = [(await user.hear()).output for _ in range(2)]
+    assert (told[0].stdout, told[1].end.exit_code) == (b"out", 7)
 
 
 async def test_a_key_opens_once_and_none_is_guessed(yard: MemoryController) -> None:

@@ -19,7 +19,7 @@ FOUND = {
     "A11": 10,
     "B4": 27,
     "B5": 2,
-    "B6": 3,
+    "B6": 4,
     "B8": 1,
     "answers-first": 15,
     "blind-commits": 5,

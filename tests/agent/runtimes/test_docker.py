@@ -241,10 +241,10 @@ async def test_what_an_attempt_has_used_is_told_with_its_end(
 async def test_what_an_adopted_attempt_has_used_is_told_too(seen: Seen, spec: Spec, scope: str) -> None:
     one = spec(A, "sh", "-c", f"{USES}; sleep 2")
     former, heir = (DockerRuntime(scope, network=usable_network()) for _ in range(2))
-    await former.open(Seen())
+    before = Seen()
+    await former.open(before)
     await former.launch(one)
-    while not one.log_path.exists():  # made just before the start
-        await asyncio.sleep(0.02)
+    await before.start_of(A)
     await former.close()
     await heir.open(seen)
     assert await heir.adopt(one) is Adoption.KNOWN

@@ -81,7 +81,8 @@ async def test_a_terminal_is_its_own(runtime: DockerRuntime, started: Callable[.
 
 async def test_it_ends_with_its_container(runtime: DockerRuntime, seen: Seen, started: Callable[..., Any]) -> None:
     spec = await started()
-    one = await visit(runtime, spec, "sleep", "1000")
+    one = await visit(runtime, spec, "sh", "-c", "echo up; exec sleep 1000")
+    await one.until(lambda out: out == b"up\n")
     with pytest.raises(EntryRefusedError, match="gone"):
         await runtime.enter(spec, "nobody", Wanted(command=("true",)))
     await runtime.signal(A, StopSignal.KILL)
