@@ -198,4 +198,5 @@ class ControllerProgram:
             Retention(),
             None,
             FENCE_MS,
+            brake_percent=0,  # who would say that hosts are gone?
         )

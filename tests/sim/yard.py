@@ -47,8 +47,6 @@ POLL_S = 1.0
 """How often who waits for leadership asks: a third of all that goes on would be that question."""
 IDLE_S = 5.0
 """How often an agent looks at what no timer of its own is set for; whatever becomes due wakes it in time."""
-ALERT = "many hosts fell silent at once"
-"""What the brake tells an operator as an error, and is none of the program."""
 TWIN_REST_S = 10.0
 CALM_S = 5.0
 """So long nothing may go on before it counts as rest: acknowledgements and removals follow ends."""
@@ -299,8 +297,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _complain(yard: Yard) -> Any:
     def note(logger: Any, method: str, words: dict[str, Any]) -> Any:
-        if not str(words.get("event")).startswith(ALERT):
-            yard.broken(f"{words.get('method', '')}", words.get("exc_info") or RuntimeError(str(words)))
+        yard.broken(f"{words.get('method', '')}", words.get("exc_info") or RuntimeError(str(words)))
         raise structlog.DropEvent
 
     return note
