@@ -23,6 +23,7 @@ from lightkube.models.core_v1 import Container, PodSpec
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.models.rbac_v1 import PolicyRule
 from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
+from lightkube.resources.coordination_v1 import Lease
 from lightkube.resources.core_v1 import Node, Pod
 from lightkube.types import PatchType
 from tests.agent.runtimes.engine import ensure_image
@@ -38,10 +39,12 @@ from batchyard.ids import child_id
 from batchyard.pods import pod_name
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1.attempt_pb2 import EndCause
+from batchyard_agent.core.events import Now
 from batchyard_agent.kubernetes.cluster import Cluster as AgentCluster
 from batchyard_agent.kubernetes.cluster import read_config
 from batchyard_agent.kubernetes.pod_body import FINALIZER
 from batchyard_agent.kubernetes.rights import CLUSTER_VERBS, GROUPS, NAMESPACE_VERBS, Verbs
+from batchyard_agent.kubernetes.tenancy import LEASE, Tenancy
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(400)]
 
@@ -299,6 +302,24 @@ def test_a_namespace_belongs_to_one_agent(yard: KubernetesYard) -> None:
         first.start()
         assert first.wait(limit_s=150) == 1
         assert "belongs to another agent" in first.text()
+
+
+def test_a_namespace_is_taken_at_any_moment(cluster: Cluster, namespace: str) -> None:
+    """Also at a full second, at which a time may be written without a fraction, and the server takes none such."""
+
+    async def take(wall_ms: int) -> None:
+        api = AgentCluster(read_config(cluster.kubeconfig, ""))
+        try:
+            await Tenancy(api, [namespace], "a", lambda: Now(boot_ms=wall_ms, wall_ms=wall_ms)).take()
+        finally:
+            await api.close()
+
+    for wall_ms in (1_800_000_000_000, 1_800_000_010_000, 1_800_000_010_001):
+        asyncio.run(take(wall_ms))
+        spec = cluster.client.get(Lease, LEASE, namespace=namespace).spec
+        assert spec is not None
+        assert spec.renewTime is not None
+        assert round(spec.renewTime.timestamp() * 1000) == wall_ms
 
 
 def test_a_namespace_that_is_not_there_is_named_with_the_command_that_makes_it(yard: KubernetesYard) -> None:

@@ -142,6 +142,8 @@ class Tenancy:
         """Return the lease as held by this agent, from now on."""
         meta = former.metadata if former is not None else ObjectMeta(name=LEASE, namespace=namespace)
         now = datetime.fromtimestamp(self._read_now().wall_ms / 1000, UTC)
+        # The server takes no such time without a fraction, and at a full second lightkube writes none.
+        now = now.replace(microsecond=now.microsecond or 1)
         return Lease(
             metadata=meta, spec=LeaseSpec(holderIdentity=self._holder, leaseDurationSeconds=LEASE_S, renewTime=now)
         )
