@@ -17,7 +17,15 @@ from batchyard.resources import Resources
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import Command, SendAck, SendRevoke, SendStart, SendStop, Warn
-from batchyard_controller.core.events import AttemptsReported, HostJoined, HostRemoved, Planned, Ticked
+from batchyard_controller.core.events import (
+    AttemptsReported,
+    HostHeard,
+    HostJoined,
+    HostLeft,
+    HostRemoved,
+    Planned,
+    Ticked,
+)
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.limits import FENCE_NEVER_S
 from batchyard_controller.core.model.dependencies import Dependency
@@ -235,6 +243,23 @@ def test_what_runs_is_adopted_with_its_number_and_goes_on_counting(backups: Back
     backups.yard.ended(f"{job.id}#3", 0)
     assert backups.yard.state(job.id) is JobState.SUCCEEDED
     assert [(each.number, each.exit_code) for each in backups.job(job).attempts] == [(3, 0)]
+
+
+def test_what_is_nobodys_holds_nothing_once_its_hosts_fence_has_passed(backups: Backups) -> None:
+    backups.put_back(backups.make())
+    backups.hello(
+        "alpha", replace(running("01a00000-0000-7000-8000-000000000000#1"), resources=Resources(cpu_millis=1000))
+    )
+    backups.hello("beta")
+    assert backups.yard.world.fleet.allocated(HostId("alpha")).cpu_millis == 1000
+    alpha = backups.yard.world.hosts[HostId("alpha")]
+    backups.yard.apply(HostLeft(host_id=HostId("alpha"), session=1))
+    ms = fence_of(backups.yard.world, alpha) + 1
+    backups.now = Instant(wall_ms=backups.now.wall_ms + ms, boot_ms=backups.now.boot_ms + ms)
+    backups.yard.apply(HostHeard(host_id=HostId("beta")))
+    backups.yard.apply(Ticked())
+    assert not backups.yard.world.adoption.strays
+    assert backups.yard.world.fleet.allocated(HostId("alpha")).cpu_millis == 0
 
 
 def test_lists_tell_the_ids_of_attempts_that_do_not_follow_from_their_number(backups: Backups) -> None:

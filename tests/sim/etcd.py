@@ -110,7 +110,8 @@ class Etcd:
         self._network.site(ADDRESS, program).server = server
         self._lease_check = None
         for lease in self._leases.values():
-            self._extend(lease)
+            lease.ends_at = self._loop.time() + lease.ttl_s
+        self._check_leases()
 
     # Faults -------------------------------------------------------------------
 

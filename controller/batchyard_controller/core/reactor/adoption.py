@@ -206,6 +206,7 @@ def _gpus_of(asked: Resources, host: Host, said: tuple[GpuClaim, ...]) -> tuple[
 def look(world: World, now: Instant, out: Out) -> None:
     """Let the jobs of the backup have their turn once all has been told that can be, or cannot be any more."""
     adoption, record = world.adoption, world.restore
+    _drop_lost(world, now, out)
     if record is None or record.is_over:
         return
     adoption.asked.intersection_update(world.attempts)
@@ -224,6 +225,16 @@ def look(world: World, now: Instant, out: Out) -> None:
         out.extend(SendRevoke(stray.host_id, stray.attempt_id) for stray in left)
         if not left:
             _end(world, out)
+
+
+def _drop_lost(world: World, now: Instant, out: Out) -> None:
+    """Let strays hold nothing more on hosts that were silent for longer than any fence that they may have."""
+    for stray in list(world.adoption.strays.values()):
+        if _has_passed_fence(world, stray.host_id, now):
+            _drop(world, stray)
+            name = world.hosts[stray.host_id].record.facts.name
+            text = "an attempt that this store does not know is lost with its host, which was silent beyond its fence"
+            out.append(Warn(text, (("attempt", stray.attempt_id), ("host", name))))
 
 
 def _left_over(world: World, now: Instant) -> list[Stray]:
