@@ -213,11 +213,12 @@ class Yard:
 
 
 def processes(state_dir: Path) -> set[Life]:
-    """Return the attempts that live as processes of an agent."""
-    return {
-        Life(attempt_id=attempt_id_of(name), identity=f"{pid} since {start_of(pid)}")
-        for name, pid in living(keeper_dir(state_dir))
-    }
+    """Return the attempts that live as processes of an agent; who goes meanwhile is gone."""
+    found = set()
+    for name, pid in living(keeper_dir(state_dir)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.add(Life(attempt_id=attempt_id_of(name), identity=f"{pid} since {start_of(pid)}"))
+    return found
 
 
 def sweep_attempts(state_dir: Path) -> None:
