@@ -21,24 +21,39 @@ class EventCalls(Caller):
     """The part of the client that is about events."""
 
     async def list_events(
-        self, *, job_id: str = "", host: str = "", since_ms: int = 0, after: str = "", follow: bool = False
+        self,
+        *,
+        job_id: str = "",
+        host: str = "",
+        since_ms: int = 0,
+        after: str = "",
+        follow: bool = False,
+        latest_first: bool = False,
     ) -> AsyncGenerator[pb.Event, None]:
         """
-        Iterate over what is kept of the moves of jobs and hosts, oldest first, with their causes.
+        Iterate over what is kept of the moves of jobs and hosts, with their causes.
 
         Args:
             job_id: Of this job, of an array or a multi-node job with all its children or nodes, or of this child.
             host: Of this host, by name or id, and of what ran there. Default: of all.
             since_ms: At this moment or later.
-            after: After the event with this ``cursor``.
+            after: After the event with this ``cursor``; before it, if the latest come first.
             follow: Go on with what comes, for ever; while the controller is away, for ``retry_s`` of the client.
+            latest_first: In that order; by default the oldest come first. Does not go with *follow*.
 
         Raises:
+            InvalidArgumentError: naming the argument.
             NotFoundError: there is no such job or host.
             FailedPreconditionError: what followed *after* is no longer all kept.
         """
         request = arguments.request(
-            pb.ListEventsRequest, job_id=job_id, host=host, since_ms=since_ms, after=after, limit=1000
+            pb.ListEventsRequest,
+            job_id=job_id,
+            host=host,
+            since_ms=since_ms,
+            after=after,
+            limit=1000,
+            latest_first=latest_first,
         )
         while True:
             page = await self.calls.list_events(request, retry=True)

@@ -236,6 +236,32 @@ class Trail:
                 return Part(told, batch.end)
         return Part(told, max(place, self._end))
 
+    def look_back(self, place: Place | None, limit: int, needle: bytes = b"", since_ms: int = 0) -> Part:
+        """
+        Return about *limit* of what came before a place and is kept, the latest first; its end is ``START`` if that is all.
+
+        Args:
+            place: Before which; None: of all.
+            limit: As for ``look``, as the others.
+            needle: Records that do not hold it are passed over.
+            since_ms: So are those that are older.
+        """
+        told: list[tuple[Place, Published]] = []
+        looked = 0
+        at = len(self._batches) if place is None else bisect_left(self._batches, place, key=lambda batch: batch.start)
+        for i in range(at - 1, -1, -1):
+            batch = self._batches[i]
+            if batch.at_ms < since_ms or (needle and needle not in batch.raw):
+                continue
+            looked += 1
+            each_told = zip(range(batch.first, batch.first + batch.size), self._told_by(batch), strict=True)
+            for number, each in reversed(list(each_told)):
+                if place is None or (batch.epoch, number) < place:
+                    told.append(((batch.epoch, number), each))
+            if len(told) >= limit or looked >= LOOK_MAX:
+                return Part(told, batch.start if i else START)
+        return Part(told, START)
+
     def behind(self, place: Place) -> tuple[int, int]:
         """Return how much there is after a place, and when the oldest of it happened, about."""
         at = bisect_right(self._batches, place, key=lambda batch: batch.end)

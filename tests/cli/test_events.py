@@ -27,6 +27,14 @@ def test_events_tell_of_a_job_a_host_or_all(run: Run, yard: Yard) -> None:
     assert "nobody" in run("events", "nobody").err
 
 
+def test_the_last_ones_alone(run: Run, yard: Yard) -> None:
+    ids = [yard.submit(container=container(["true"], vcpus=1000)) for _ in range(3)]
+    told = json.loads(run("events", "-n", "2", "-o", "json").out)
+    assert [event["job_id"] for event in told] == ids[1:]
+    assert len(run("events", ids[0], "--last", "9", "-o", "name").out.split()) == 1
+    assert run("events", "-n", "0").code == 2
+
+
 def test_sinks_are_made_listed_switched_and_deleted(run: Run, yard: Yard) -> None:
     assert run("sink", "create", "file", "--url", "file:a.jsonl", "-q", "default", "--state", "FAILED").code == 0
     assert run("sink", "create", "hook", "--url", "https://a.example/x", "--children", "all").out.startswith("whsec_")

@@ -181,6 +181,26 @@ async def test_only_what_names_it_is_looked_at():
     assert part.end == trail.end
 
 
+async def test_the_latest_come_first_over_terms_and_records():
+    store = MemoryStore()
+    first = Trail(await store.campaign("a"))
+    await first.recall(store)
+    await grown(first, store, ["a", "b"])
+    trail = Trail(await store.campaign("b"))
+    await trail.recall(store)
+    published = [move(name) for name in "cde"]
+    await store.commit(trail.join([("c", atom("c"))], published, NOW, None), 2)
+    trail.publish()
+    whole = trail.look_back(None, 10)
+    assert ([told.job_id for _, told in whole.told], whole.end) == (["e", "d", "c", "b", "a"], (0, 0))
+    begun = trail.look_back(None, 1)
+    assert ([told.job_id for _, told in begun.told], begun.end) == (["e", "d", "c"], (2, 1)), "whole records"
+    assert [told.job_id for _, told in trail.look_back((2, 2), 10).told] == ["c", "b", "a"]
+    assert [told.job_id for _, told in trail.look_back((2, 1), 10).told] == ["b", "a"]
+    assert [told.job_id for _, told in trail.look_back(None, 10, b'"b"').told] == ["b"]
+    assert not trail.look_back(None, 10, since_ms=NOW.wall_ms + 1).told
+
+
 def _turn(yard: Yard) -> tuple[list[tuple[str, Atom]], list[PublishMove]]:
     """Return what changed since it was last asked, and what was told of it."""
     touched = yard.world.ledger.take()

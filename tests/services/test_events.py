@@ -55,6 +55,24 @@ async def test_a_host_has_its_own_and_what_ran_there(yard: MemoryController) -> 
     assert told(rest) == ["STARTED", "SUCCEEDED", "CORDONED"]
 
 
+async def test_the_latest_first_page_by_page(yard: MemoryController) -> None:
+    ids = [await yard.submit() for _ in range(5)]
+    found: list[str] = []
+    page = await listed(yard, latest_first=True, limit=2)
+    while page.is_partial:
+        assert len(page.events) == 2
+        found += [event.job_id for event in page.events]
+        page = await listed(yard, latest_first=True, limit=2, after=page.cursor)
+    found += [event.job_id for event in page.events]
+    assert found == ids[::-1]
+    assert [event.job_id for event in (await listed(yard, latest_first=True, job_id=ids[1])).events] == [ids[1]]
+
+
+async def test_the_latest_first_does_not_wait(yard: MemoryController) -> None:
+    with pytest.raises(Exception, match="wait_ms"):
+        await listed(yard, latest_first=True, wait_ms=1)
+
+
 async def test_one_that_waits_is_told_what_comes(yard: MemoryController) -> None:
     end = (await listed(yard)).cursor
     assert not (await listed(yard, after=end, wait_ms=10)).events

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,22 +26,23 @@ SINCE_S = 3600.0
 @click.option(
     "--since", "since_s", type=options.positive_span, metavar="TIME", help="What happened so lately: 10m, 2h."
 )
+@click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="The last N alone.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until interrupted.")
 @options.shared
 @options.session
-def events(session: options.Session, about: str, since_s: float | None, follow: bool) -> None:
+def events(session: options.Session, about: str, since_s: float | None, last: int | None, follow: bool) -> None:
     """
     Show what became of a job (with all its children), of a host and what ran there, or of all.
 
-    Oldest first, with the cause of each. Without a job, a host or --since: of the last hour. What is
-    kept is bounded by number and age (the controller's --keep-moves and --keep-moves-days). With
-    --follow JSON is one object a line.
+    Oldest first, with the cause of each. Without a job, a host, --since or --last: of the last hour.
+    What is kept is bounded by number and age (the controller's --keep-moves and --keep-moves-days).
+    With --follow JSON is one object a line.
     """
-    since_s = SINCE_S if since_s is None and not about else since_s
+    since_s = SINCE_S if since_s is None and not (about or last) else since_s
     since_ms = clock.now_ms() - int(since_s * 1000) if since_s else 0
     with session.client() as client:
         job_id, host = _meant(client, about)
-        found = client.list_events(job_id=job_id, host=host, since_ms=since_ms, follow=follow)
+        found = _found(client, last, follow, job_id=job_id, host=host, since_ms=since_ms)
         match session.output:
             case "json" if not follow:
                 out.write_json([out.to_plain(event) for event in found])
@@ -52,6 +54,15 @@ def events(session: options.Session, about: str, since_s: float | None, follow: 
                     out.show_names([event.cursor])
             case _:
                 _show(found)
+
+
+def _found(client: Client, last: int | None, follow: bool, **asked: Any) -> Iterator[Event]:
+    """Yield events, oldest first: all, or the last ones and, if that is wanted, what follows."""
+    if last is None:
+        return client.list_events(**asked, follow=follow)
+    latest = list(itertools.islice(client.list_events(**asked, latest_first=True), last))
+    after = latest[0].cursor if latest else ""
+    return itertools.chain(reversed(latest), client.list_events(**asked, after=after, follow=True) if follow else ())
 
 
 def _meant(client: Client, about: str) -> tuple[str, str]:

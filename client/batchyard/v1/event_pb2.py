@@ -26,21 +26,21 @@ from batchyard.v1 import attempt_pb2 as batchyard_dot_v1_dot_attempt__pb2
 from batchyard.v1 import job_pb2 as batchyard_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x61tchyard/v1/event.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1a\x62\x61tchyard/v1/attempt.proto\x1a\x16\x62\x61tchyard/v1/job.proto\"\xa9\x03\n\x05\x45vent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12&\n\x07subject\x18\x03 \x01(\x0e\x32\x15.batchyard.v1.Subject\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x10\n\x08\x63hildren\x18\x05 \x01(\x05\x12\x0f\n\x07host_id\x18\x06 \x01(\t\x12\x11\n\thost_name\x18\x07 \x01(\t\x12\r\n\x05queue\x18\x08 \x01(\t\x12.\n\x0eprevious_state\x18\t \x01(\x0e\x32\x16.batchyard.v1.JobState\x12%\n\x05state\x18\n \x01(\x0e\x32\x16.batchyard.v1.JobState\x12\x0c\n\x04what\x18\x0b \x01(\t\x12\x0c\n\x04text\x18\x0c \x01(\t\x12\x0f\n\x07\x61ttempt\x18\r \x01(\x05\x12)\n\tend_cause\x18\x0e \x01(\x0e\x32\x16.batchyard.v1.EndCause\x12\x16\n\texit_code\x18\x0f \x01(\x05H\x00\x88\x01\x01\x12\x11\n\tby_job_id\x18\x10 \x01(\t\x12\r\n\x05words\x18\x11 \x01(\t\x12\r\n\x05\x65poch\x18\x12 \x01(\x03\x42\x0c\n\n_exit_code\"r\n\x11ListEventsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08since_ms\x18\x03 \x01(\x03\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x0f\n\x07wait_ms\x18\x06 \x01(\x05\"]\n\x12ListEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.batchyard.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x12\n\nis_partial\x18\x03 \x01(\x08*j\n\x07Subject\x12\x17\n\x13SUBJECT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSUBJECT_JOB\x10\x01\x12\x10\n\x0cSUBJECT_HOST\x10\x02\x12\x11\n\rSUBJECT_QUEUE\x10\x03\x12\x10\n\x0cSUBJECT_YARD\x10\x04\x32_\n\x0c\x45ventService\x12O\n\nListEvents\x12\x1f.batchyard.v1.ListEventsRequest\x1a .batchyard.v1.ListEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x61tchyard/v1/event.proto\x12\x0c\x62\x61tchyard.v1\x1a\x1a\x62\x61tchyard/v1/attempt.proto\x1a\x16\x62\x61tchyard/v1/job.proto\"\xa9\x03\n\x05\x45vent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12&\n\x07subject\x18\x03 \x01(\x0e\x32\x15.batchyard.v1.Subject\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x10\n\x08\x63hildren\x18\x05 \x01(\x05\x12\x0f\n\x07host_id\x18\x06 \x01(\t\x12\x11\n\thost_name\x18\x07 \x01(\t\x12\r\n\x05queue\x18\x08 \x01(\t\x12.\n\x0eprevious_state\x18\t \x01(\x0e\x32\x16.batchyard.v1.JobState\x12%\n\x05state\x18\n \x01(\x0e\x32\x16.batchyard.v1.JobState\x12\x0c\n\x04what\x18\x0b \x01(\t\x12\x0c\n\x04text\x18\x0c \x01(\t\x12\x0f\n\x07\x61ttempt\x18\r \x01(\x05\x12)\n\tend_cause\x18\x0e \x01(\x0e\x32\x16.batchyard.v1.EndCause\x12\x16\n\texit_code\x18\x0f \x01(\x05H\x00\x88\x01\x01\x12\x11\n\tby_job_id\x18\x10 \x01(\t\x12\r\n\x05words\x18\x11 \x01(\t\x12\r\n\x05\x65poch\x18\x12 \x01(\x03\x42\x0c\n\n_exit_code\"\x88\x01\n\x11ListEventsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x10\n\x08since_ms\x18\x03 \x01(\x03\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x0f\n\x07wait_ms\x18\x06 \x01(\x05\x12\x14\n\x0clatest_first\x18\x07 \x01(\x08\"]\n\x12ListEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.batchyard.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x12\n\nis_partial\x18\x03 \x01(\x08*j\n\x07Subject\x12\x17\n\x13SUBJECT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSUBJECT_JOB\x10\x01\x12\x10\n\x0cSUBJECT_HOST\x10\x02\x12\x11\n\rSUBJECT_QUEUE\x10\x03\x12\x10\n\x0cSUBJECT_YARD\x10\x04\x32_\n\x0c\x45ventService\x12O\n\nListEvents\x12\x1f.batchyard.v1.ListEventsRequest\x1a .batchyard.v1.ListEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'batchyard.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBJECT']._serialized_start=733
-  _globals['_SUBJECT']._serialized_end=839
+  _globals['_SUBJECT']._serialized_start=756
+  _globals['_SUBJECT']._serialized_end=862
   _globals['_EVENT']._serialized_start=95
   _globals['_EVENT']._serialized_end=520
-  _globals['_LISTEVENTSREQUEST']._serialized_start=522
-  _globals['_LISTEVENTSREQUEST']._serialized_end=636
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=638
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=731
-  _globals['_EVENTSERVICE']._serialized_start=841
-  _globals['_EVENTSERVICE']._serialized_end=936
+  _globals['_LISTEVENTSREQUEST']._serialized_start=523
+  _globals['_LISTEVENTSREQUEST']._serialized_end=659
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=661
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=754
+  _globals['_EVENTSERVICE']._serialized_start=864
+  _globals['_EVENTSERVICE']._serialized_end=959
 # @@protoc_insertion_point(module_scope)

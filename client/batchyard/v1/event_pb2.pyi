@@ -135,6 +135,7 @@ class ListEventsRequest(google.protobuf.message.Message):
     AFTER_FIELD_NUMBER: builtins.int
     LIMIT_FIELD_NUMBER: builtins.int
     WAIT_MS_FIELD_NUMBER: builtins.int
+    LATEST_FIRST_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """Of this job, of an array or a multi-node job with all its children or nodes, or of this child."""
     host: builtins.str
@@ -147,6 +148,8 @@ class ListEventsRequest(google.protobuf.message.Message):
     """Default 100, at most 1000."""
     wait_ms: builtins.int
     """How long to wait when there is none yet, at most 20 s."""
+    latest_first: builtins.bool
+    """The latest first: of all, or of what came before the event of `after`. Does not go with wait_ms."""
     def __init__(
         self,
         *,
@@ -156,8 +159,9 @@ class ListEventsRequest(google.protobuf.message.Message):
         after: builtins.str = ...,
         limit: builtins.int = ...,
         wait_ms: builtins.int = ...,
+        latest_first: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["after", b"after", "host", b"host", "job_id", b"job_id", "limit", b"limit", "since_ms", b"since_ms", "wait_ms", b"wait_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after", b"after", "host", b"host", "job_id", b"job_id", "latest_first", b"latest_first", "limit", b"limit", "since_ms", b"since_ms", "wait_ms", b"wait_ms"]) -> None: ...
 
 Global___ListEventsRequest: typing_extensions.TypeAlias = ListEventsRequest
 
@@ -169,7 +173,7 @@ class ListEventsResponse(google.protobuf.message.Message):
     CURSOR_FIELD_NUMBER: builtins.int
     IS_PARTIAL_FIELD_NUMBER: builtins.int
     cursor: builtins.str
-    """Up to where was looked, always set; more may follow it when is_partial."""
+    """Up to where was looked, always set; more may follow it when is_partial, or come before it where the latest are first."""
     is_partial: builtins.bool
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Event]: ...

@@ -43,7 +43,7 @@ class Events(rpc.EventServiceServicer):
         refuse(_check(request))
         driver, reader = self._leadership.driver, caller()
         await driver.trail.recalled()
-        place = after_cursor(driver, request.after) if request.after else START
+        place = after_cursor(driver, request.after) if request.after else None
         until = asyncio.get_running_loop().time() + request.wait_ms / 1000
         while True:
             answer = await driver.read(partial(_look, request=request, reader=reader, driver=driver, place=place))
@@ -56,11 +56,14 @@ class Events(rpc.EventServiceServicer):
 
 
 def _look(
-    world: World, request: pb.ListEventsRequest, reader: Principal, driver: Driver, place: Place
+    world: World, request: pb.ListEventsRequest, reader: Principal, driver: Driver, place: Place | None
 ) -> pb.ListEventsResponse:
     needle, pick = _asked(world, request, reader)
     limit, trail = request.limit or limits.PAGE_SIZE_DEFAULT, driver.trail
-    part = trail.look(place, limit, needle, request.since_ms)
+    if request.latest_first:
+        part, last = trail.look_back(place, limit, needle, request.since_ms), START
+    else:
+        part, last = trail.look(place or START, limit, needle, request.since_ms), trail.end
     events: list[pb.Event] = []
     reached, is_cut = part.end, False
     for at, told in part.told:
@@ -78,7 +81,7 @@ def _look(
     reached = reached if is_cut else part.end
     at_ms = events[-1].at_ms if events else 0
     return pb.ListEventsResponse(
-        events=events, cursor=write_cursor(reached, at_ms), is_partial=is_cut or part.end < trail.end
+        events=events, cursor=write_cursor(reached, at_ms), is_partial=is_cut or part.end != last
     )
 
 
@@ -123,5 +126,5 @@ def _check(request: pb.ListEventsRequest) -> Violations:
     check_text(out, "after", request.after, limits.CURSOR_LENGTH_MAX)
     check_range(out, "since_ms", request.since_ms, 0, limits.WALL_MS_MAX)
     check_range(out, "limit", request.limit, 0, limits.PAGE_SIZE_MAX, "events")
-    check_range(out, "wait_ms", request.wait_ms, 0, WAIT_MS_MAX, "ms")
+    check_range(out, "wait_ms", request.wait_ms, 0, 0 if request.latest_first else WAIT_MS_MAX, "ms")
     return out

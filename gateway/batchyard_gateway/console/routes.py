@@ -11,7 +11,7 @@ from .logs import logs
 from .settings import consumables, definitions, environments, policies, queues, shares
 from .start import start
 from .visit import Handler
-from .yard import about, clock, counts, keys, overview, search, secrets, stream
+from .yard import about, clock, counts, events, keys, overview, search, secrets, stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ ROWS = (
     Row("/environments/{name}", environments.show_one, environments.change_one),
     Row("/environments/{name}/delete", environments.ask_deletion, environments.delete),
     Row("/environments/{name}/edit", environments.show_edit, environments.edit),
+    Row("/events", events.show),
     Row("/hosts", hosts.show),
     Row("/hosts/{name}", hosts.show_one, hosts.change_one),
     Row("/hosts/{name}/remove", hosts.ask_removal, hosts.remove),
