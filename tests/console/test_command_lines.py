@@ -63,7 +63,7 @@ OWN: dict[str, Any] = {
     "CreateComputeEnvironment": {"labels": {"rack": "a"}, "is_unbounded": True},
     "UpdateJobQueue": {
         "max_running": 3, "max_vcpus": 9, "max_overtake_s": 60, "dispatch_order": "STRICT", "preemption": "LOWER_PRIORITY",
-        "preemptible": True,
+        "preemptible": True, "security_level": "BASELINE", "fence_s": 900,
     },
 }  # fmt: skip
 """What AWS has no members for, by operation."""
@@ -105,6 +105,7 @@ def test_what_aws_has_no_members_for_is_in_the_line_of_batchyard_alone() -> None
     own, of_aws = lines("UpdateJobQueue", {**QUEUE_CHANGE, "native": OWN["UpdateJobQueue"]})
     read = parsed(own)
     assert (read["max_running"], read["max_overtake_s"], read["preemptible"]) == (3, 60, True)
+    assert (read["security_level"], read["fence_s"]) == ("BASELINE", 900)
     assert read["time_limits"] == (("CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY", 700),)
     assert "native" not in of_aws.line
     own, of_aws = lines("CreateComputeEnvironment", {**ENVIRONMENT, "native": OWN["CreateComputeEnvironment"]})

@@ -8,7 +8,7 @@ import pytest
 
 from batchyard.arns import Account
 from batchyard.v1 import compute_environment_pb2 as environment_pb
-from batchyard.v1 import host_pb2, job_pb2
+from batchyard.v1 import host_pb2, job_pb2, security_pb2
 from batchyard.v1 import job_queue_pb2 as queue_pb
 from batchyard.v1 import quota_share_pb2 as quota_pb
 from batchyard.v1.resources_pb2 import Resources
@@ -173,6 +173,7 @@ def test_a_queue_as_its_form_shows_it_asks_for_nothing_new() -> None:
         priority=-3, scheduling_policy="fair", job_state_time_limit_actions=[limit], max_running=7, max_vcpus=9,
         dispatch_order=queue_pb.DISPATCH_ORDER_STRICT, max_overtake_s=60,
         preemption=queue_pb.PREEMPTION_LOWER_PRIORITY, preemptible=True,
+        security_level=security_pb2.SECURITY_LEVEL_RESTRICTED, fence_s=-1,
     )  # fmt: skip
     form = queue_form.queue(["a", "b"], [("fair", "fair (fair share)")], is_new=False)
     draft = queue_form.queue_draft(form, queue_form.filled(full, form))
@@ -193,7 +194,8 @@ def test_a_queue_as_its_form_shows_it_asks_for_nothing_new() -> None:
     }
     request = queue_pb.UpdateJobQueueRequest()
     queue_form.amend(members)(request)
-    for name in ("max_running", "max_vcpus", "dispatch_order", "max_overtake_s", "preemption", "preemptible"):
+    own = ("max_running", "max_vcpus", "dispatch_order", "max_overtake_s", "preemption", "preemptible")
+    for name in (*own, "security_level", "fence_s"):
         assert getattr(request, name) == getattr(full, name), name
 
 
@@ -201,7 +203,9 @@ def test_what_a_queue_no_longer_says_is_told_too() -> None:
     """Not said is not asked for: a form without caps takes them away."""
     request = queue_pb.UpdateJobQueueRequest()
     queue_form.amend({})(request)
-    assert all(request.HasField(name) for name in ("max_running", "max_vcpus", "max_overtake_s", "preemptible"))
+    assert all(
+        request.HasField(name) for name in ("max_running", "max_vcpus", "max_overtake_s", "preemptible", "fence_s")
+    )
 
 
 @pytest.mark.parametrize(
@@ -211,6 +215,7 @@ def test_what_a_queue_no_longer_says_is_told_too() -> None:
         ("native.max_running", "native.max_running"),
         ("native.max_vcpus", "native.max_vcpus"),
         ("native.max_overtake_s", "native.max_overtake_s"),
+        ("native.fence_s", "native.fence_s"),
         (f"{queue_form.LIMITS}.maxTimeSeconds", queue_form.LIMITS),
     ],
 )

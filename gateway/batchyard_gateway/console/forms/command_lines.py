@@ -79,11 +79,16 @@ def _queue(given: Members) -> list[str]:
     words += _flag("--scheduling-policy", given.get("schedulingPolicyArn"))
     limits = given.get("jobStateTimeLimitActions", ())
     words += _each("--time-limit", [f"{each['reason']}={each['maxTimeSeconds']}s" for each in limits if len(each) == 4])
-    for name in ("max_running", "max_vcpus", "dispatch_order", "preemption"):
+    for name in ("max_running", "max_vcpus", "dispatch_order", "preemption", "security_level"):
         words += _flag(f"--{name.replace('_', '-')}", native.get(name))
     words += _flag("--max-overtake", f"{native['max_overtake_s']}s" if "max_overtake_s" in native else None)
+    words += _flag("--fence", _fence(native["fence_s"]) if "fence_s" in native else None)
     words += ["--preemptible"] if native.get("preemptible") else []
     return words + _pairs("--tag", given.get("tags", {}))
+
+
+def _fence(seconds: int) -> str:
+    return "never" if seconds < 0 else f"{seconds}s"
 
 
 def _share(given: Members) -> list[str]:

@@ -1,8 +1,8 @@
 """
 The form of a job queue: a new one, or one that is there.
 
-Pure. Caps, order and preemption, which AWS has no members for, are in the contract's one
-request with all the rest, see `amend`.
+Pure. Caps, order, preemption, security and fences, which AWS has no members for, are in the
+contract's one request with all the rest, see `amend`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from batchyard import wording
 from batchyard.v1 import job_queue_pb2 as pb
+from batchyard.v1 import security_pb2
 from batchyard_gateway.batch import members, queues
 from batchyard_gateway.services import Members
 
@@ -32,8 +33,10 @@ TIME_LIMITS: Mapping[str, str] = {
 }
 """AWS's reasons, and the same for a person."""
 
-_ENUMS = {"dispatch_order": pb.DispatchOrder, "preemption": pb.Preemption}
-_NUMBERS = ("max_running", "max_vcpus", "max_overtake_s")
+_ENUMS = {
+    "dispatch_order": pb.DispatchOrder, "preemption": pb.Preemption, "security_level": security_pb2.SecurityLevel
+}  # fmt: skip
+_NUMBERS = ("max_running", "max_vcpus", "max_overtake_s", "fence_s")
 
 PRESETS: Mapping[str, str] = {"jobQueueName": "first-queue", "priority": "1"}
 """What stands in a form that nobody has filled in yet."""
@@ -74,7 +77,7 @@ def queue(
     return (
         Section(title="Queue", fields=asked),
         Section(title="Time limits", fields=(_limits(),), is_fold=True),
-        Section(title="Caps, order, preemption", fields=_native(), is_fold=True, hint="Not of AWS."),
+        Section(title="Caps, order, preemption, security, fence", fields=_native(), is_fold=True, hint="Not of AWS."),
     )
 
 
@@ -105,6 +108,9 @@ def _limits() -> Field:
 def _native() -> tuple[Field, ...]:
     orders = {"DUE_TIME": "short ones are due sooner", "SUBMISSION_TIME": "as submitted",
               "STRICT": "as submitted, and nobody passes the first, as AWS does it"}  # fmt: skip
+    levels = {"PRIVILEGED": "what a host's operator allows, as AWS does it",
+              "BASELINE": "nothing privileged, no devices, a network apart from hosts and other queues",
+              "RESTRICTED": "beyond that never root, and no capabilities"}  # fmt: skip
     whom = {"NEVER": "nobody", "LOWER_PRIORITY": "jobs of preemptible queues of lower priority"}
     return (
         Number(
@@ -127,6 +133,15 @@ def _native() -> tuple[Field, ...]:
         Flag(
             name=f"{NATIVE}.preemptible", label="Its jobs may be stopped so",
             options=(("no", "No"), ("yes", "Yes: they run again")),
+        ),
+        Choice(
+            name=f"{NATIVE}.security_level", label="What its jobs are kept to on their hosts",
+            options=tuple((word, f"{word}: {text}") for word, text in levels.items()),
+            hint="Pods are kept to what their namespace says.",
+        ),
+        Number(
+            name=f"{NATIVE}.fence_s", label="Seconds without its host after which an attempt is tried elsewhere",
+            hint="30 to 86400. -1: never. Empty: as the controller says.", least=-1,
         ),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from batchyard.states import JobState
 from batchyard.v1 import compute_environment_pb2 as environment_pb
 from batchyard.v1 import job_pb2
 from batchyard.v1 import job_queue_pb2 as pb
+from batchyard.v1.security_pb2 import SecurityLevel
 from batchyard.wording import job_state, word
 from batchyard_gateway.console.figures.charts import Chart, Series, draw
 from batchyard_gateway.console.figures.samples import Seen, per_minute
@@ -117,6 +118,7 @@ def facts_of(queue: pb.JobQueue) -> list[tuple[str, str]]:
         ("At most vCPUs", amounts.count(queue.max_vcpus) if queue.max_vcpus else "no bound"),
         ("Order of equals", dispatch),
         ("Overtaken for at most", f"{queue.max_overtake_s:,} s" if queue.max_overtake_s else "as timeouts say"),
+        ("Security level", word(SecurityLevel, queue.security_level) or "PRIVILEGED"),
         ("Fence", amounts.fence(queue.fence_s) or "as the controller says"),
         ("Preempts", "jobs of lower priority" if preemption == "LOWER_PRIORITY" else "nobody"),
         ("May be preempted", "yes" if queue.preemptible else "no"),
