@@ -17,6 +17,14 @@ def test_hosts_of_one_name_are_told_apart_by_their_ids(run: Run, yard: Yard) -> 
     assert run("hosts", "-o", "wide").out.split().count("ID") == 1
 
 
+def test_of_a_machine_that_was_set_up_anew_it_is_said_which_host_replaced_which(run: Run, yard: Yard) -> None:
+    yard.do(set_up_anew(yard))
+    text = f"by {OTHER_ID}: its machine joined anew; what ran there ends by its fence"
+    assert f"batchyard: alpha, {HOST_ID}, was replaced {text}\n" in run("hosts").err
+    assert re.search(f"Replaced +{text}\n", run("hosts", HOST_ID).out)
+    assert "Replaced" not in run("hosts", OTHER_ID).out
+
+
 def test_the_one_that_is_away_is_removed(run: Run, yard: Yard) -> None:
     yard.do(set_up_anew(yard))
     assert run("host", "remove", "alpha").code == 0

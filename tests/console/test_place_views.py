@@ -74,6 +74,7 @@ def host(name: str = "alpha", host_id: str = "1", **fields: object) -> host_pb2.
             {"state": host_pb2.HOST_STATE_UNREACHABLE, "last_heard_at_ms": 5},
             [("Not heard from since", 5)],
         ),
+        ({"replaced_by": "h2"}, [("Its machine joined anew, as h2; what ran here ends by its fence", 0)]),
     ],
 )
 def test_every_reason_of_a_host_is_told(fields: dict[str, Any], notes: list[tuple[str, int]]) -> None:

@@ -108,10 +108,13 @@ class Yard:
         """Let a host join; one that is proven has shown, long ago and for ever, that it can start jobs."""
         return self.join(facts(name, **fields), *reports, session=session, is_proven=is_proven)
 
-    def join(self, told_of: HostFacts, *reports: Report, session: int, is_proven: bool = True) -> list[Command]:
-        """Let a host join that says these facts of itself."""
-        host_id = HostId(told_of.name)
-        told = self.apply(HostJoined(host_id=host_id, facts=told_of, session=session, reports=reports))
+    def join(
+        self, told_of: HostFacts, *reports: Report, host_id: str = "", session: int, is_proven: bool = True
+    ) -> list[Command]:
+        """Let a host join that says these facts of itself; hosts of one name are of one machine."""
+        host_id, machine_id = HostId(host_id or told_of.name), f"machine of {told_of.name}"
+        event = HostJoined(host_id=host_id, facts=told_of, session=session, machine_id=machine_id, reports=reports)
+        told = self.apply(event)
         if is_proven:
             host = self.world.hosts[host_id]
             host.trust.proven_until_boot_ms = 1 << 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -89,6 +90,36 @@ def test_all_agents_are_cut_off_nothing_is_rerun_and_there_is_one_alert(yard: Ya
         until(lambda: len(starts.read_text().split()) == 8, "all run again, each once")
         until(lambda: not client.summarize_hosts().HasField("brake"), "the brake has ended")
     assert yard.controller.text().count(BRAKE) == 1
+
+
+def test_hosts_whose_state_was_wiped_are_not_waited_for(yard: Yard, tmp_path: Path) -> None:
+    """Both join anew, as others: what they ran is tried again after the fence, nobody is alarmed, and two hosts are left."""
+    starts = tmp_path / "starts"
+    fenced(yard).start("a", "b", cpus=1)
+    with yard.client() as client:
+        jobs = [submit(client, starts, name, fence_s=FENCE_S) for name in ("one", "two", "three", "four")]
+        until(lambda: all(state(client, job) is JobState.RUNNING for job in jobs), "all run")
+        former = {host.id for host in client.list_hosts()}
+        for name, agent in yard.agents.items():
+            agent.kill()
+            shutil.rmtree(yard.state_dir(name))
+            agent.start()
+        until(lambda: len(_replaced(client)[0]) == 2, "they have joined anew")
+        new = {host.id for host in client.list_hosts()} - former
+        assert _replaced(client) == (former, new)
+        assert "joined anew as" in client.explain_job(jobs[0]).summary
+        # The former ones count as silent after 45 s, their fences have passed after 66.
+        until(lambda: len(starts.read_text().split()) == 8, "all run again")
+        until(lambda: {host.id for host in client.list_hosts()} == new, "the former ones are forgotten")
+        told = [event.what for event in client.list_events(host=min(former)) if not event.job_id]
+        assert told == ["JOINED", "LEFT", "REPLACED", "FORGOTTEN"]
+    assert BRAKE not in yard.controller.text()
+
+
+def _replaced(client: Client) -> tuple[set[str], set[str]]:
+    """Return the hosts that were replaced, and by which."""
+    pairs = [(host.id, host.replaced_by) for host in client.list_hosts() if host.replaced_by]
+    return {former for former, _ in pairs}, {new for _, new in pairs}
 
 
 def _past(held_since_ms: int) -> bool:

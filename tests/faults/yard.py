@@ -109,7 +109,6 @@ class Controller:
         arguments += ["--ca", str(yard.ca), "--secrets-key", str(yard.folder / "secrets.key"), "--fence", str(FENCE_S)]
         arguments += ["--listen", f"{space.address}:{USERS_PORT}", "--listen-agents", f"{space.address}:{AGENTS_PORT}"]
         arguments += ["--socket", str(folder / "s"), "--audit", str(folder / "audit")]
-        arguments += ["--brake", "off"]  # who would say that hosts are gone whose state was wiped?
         self.program = Program(f"controller {name}", arguments, yard.folder / f"controller-{name}.log", _ENVIRONMENT)
 
     def leads(self) -> bool:

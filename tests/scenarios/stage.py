@@ -385,8 +385,9 @@ class Stage:
 
     # Hosts and time ---------------------------------------------------------------
 
-    def do_host(self, name: str, unproven: str = "", **options: str) -> list[str]:
-        """Let a host join; an unproven one has not shown yet that it can start jobs."""
+    def do_host(self, name: str, /, unproven: str = "", **options: str) -> list[str]:
+        """Let a host join, under another name if one is told; an unproven one has not shown that it can start jobs."""
+        called = options.pop("name", name)
         words: dict[str, Any] = {
             key: options.pop(key) for key in ("boot_id", "host_type", "purchase_option", "address") if key in options
         }
@@ -396,7 +397,7 @@ class Stage:
             node = KubernetesFacts(node_uid=f"uid-{name}", **_place(cluster, "cluster"))
             words |= {"kubernetes": node, "runtimes": (KUBERNETES,)}
         numbers = {key: int(value) for key, value in options.items()}
-        self._facts[name] = facts(name, **numbers, **words, features=features)
+        self._facts[name] = facts(called, **numbers, **words, features=features)
         if models:
             gpus = tuple(GpuFacts(uuid=f"GPU-{name}-{i}", model=model) for i, model in enumerate(models))
             self._facts[name] = replace(self._facts[name], gpus=gpus)
@@ -405,7 +406,7 @@ class Stage:
     def _join(self, name: str, *reports: Report, is_proven: bool = True) -> list[str]:
         self._sessions[name] = self._sessions.get(name, 0) + 1
         session, told = self._sessions[name], self._facts[name]
-        return self._sent(self.yard.join(told, *reports, session=session, is_proven=is_proven))
+        return self._sent(self.yard.join(told, *reports, host_id=name, session=session, is_proven=is_proven))
 
     def do_others_hold(self, name: str, **amounts: str) -> None:
         """Let a host say what others than this yard hold of it."""

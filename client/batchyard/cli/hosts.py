@@ -245,6 +245,8 @@ def _show_hosts(output: str, rows: Sequence[Host], now: int) -> None:
                 out.note(f"{row.facts.name} is suspected {_suspicion(row)}")
             if row.facts.faults:
                 out.note(f"{row.facts.name}: {'; '.join(row.facts.faults)}")
+            if row.replaced_by:
+                out.note(f"{row.facts.name}, {row.id}, was replaced {_replaced(row)}")
             if row.awaiting:
                 out.note(f"{row.facts.name} waits for `batchyard host approve`: {'; '.join(row.awaiting)}")
 
@@ -271,6 +273,7 @@ def _show_host(answer: DescribeHostResponse, now: int) -> None:
             ("Id", host.id),
             ("State", _state(host)),
             ("To approve", "; ".join(host.awaiting)),
+            ("Replaced", _replaced(host)),
             ("Suspected", _suspicion(host)),
             ("Reclaimed", spans.moment(host.reclaimed_at_ms, now)),
             ("vCPUs", f"{_vcpus(host)} held by attempts, {host.usage.cpu_percent}% busy"),
@@ -351,6 +354,13 @@ def _state(host: Host) -> str:
     from batchyard.wording import word
 
     return word(HostState, host.state)
+
+
+def _replaced(host: Host) -> str:
+    """Say by whom a host was replaced; nothing of others."""
+    return (
+        f"by {host.replaced_by}: its machine joined anew; what ran there ends by its fence" if host.replaced_by else ""
+    )
 
 
 def _suspicion(host: Host) -> str:

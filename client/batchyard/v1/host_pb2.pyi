@@ -387,6 +387,7 @@ class Host(google.protobuf.message.Message):
     SUSPECTED_UNTIL_MS_FIELD_NUMBER: builtins.int
     RECLAIMED_AT_MS_FIELD_NUMBER: builtins.int
     AWAITING_FIELD_NUMBER: builtins.int
+    REPLACED_BY_FIELD_NUMBER: builtins.int
     id: builtins.str
     state: Global___HostState.ValueType
     last_heard_at_ms: builtins.int
@@ -402,6 +403,10 @@ class Host(google.protobuf.message.Message):
     reclaimed_at_ms: builtins.int
     """When it is taken away, as it or an operator announced; 0 of others. What still runs
     then ends.
+    """
+    replaced_by: builtins.str
+    """Id of the host that joined from the same machine under the same name while this one
+    was away, as after its agent's state was lost. Empty of others, and once it is back.
     """
     @property
     def facts(self) -> Global___HostFacts: ...
@@ -429,9 +434,10 @@ class Host(google.protobuf.message.Message):
         suspected_until_ms: builtins.int = ...,
         reclaimed_at_ms: builtins.int = ...,
         awaiting: collections.abc.Iterable[builtins.str] | None = ...,
+        replaced_by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["allocated", b"allocated", "facts", b"facts", "usage", b"usage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "attempts", b"attempts", "awaiting", b"awaiting", "cordoned", b"cordoned", "draining", b"draining", "facts", b"facts", "id", b"id", "last_heard_at_ms", b"last_heard_at_ms", "reclaimed_at_ms", b"reclaimed_at_ms", "state", b"state", "suspected_until_ms", b"suspected_until_ms", "suspicion", b"suspicion", "usage", b"usage"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allocated", b"allocated", "attempts", b"attempts", "awaiting", b"awaiting", "cordoned", b"cordoned", "draining", b"draining", "facts", b"facts", "id", b"id", "last_heard_at_ms", b"last_heard_at_ms", "reclaimed_at_ms", b"reclaimed_at_ms", "replaced_by", b"replaced_by", "state", b"state", "suspected_until_ms", b"suspected_until_ms", "suspicion", b"suspicion", "usage", b"usage"]) -> None: ...
 
 Global___Host: typing_extensions.TypeAlias = Host
 

@@ -177,6 +177,7 @@ class Hosts(rpc.HostServiceServicer):
             suspected_until_ms=self._wall_ms(until_boot_ms) if suspicion else 0,
             reclaimed_at_ms=record.reclaimed_at_ms,
             awaiting=awaited(record),
+            replaced_by=record.replaced_by,
         )
 
     def _wall_ms(self, boot_ms: int) -> int:

@@ -128,6 +128,8 @@ class HostRecord:
         fence_ms: The longest fence that its agent may go by, of those that it was told; 0: never.
         approved: Up to which amounts one that has joined is believed; None: what it says is.
         awaiting: What it says, while an operator has yet to approve some of it; None: *facts* is all.
+        replaced_by: The host that joined from the same machine under the same name, while this one was away, as
+            after its agent's state was lost; empty: none, or this one has come back.
         gone_at_ms: When it was removed or forgotten; 0 while it is known. Of one that is gone
             only its name still counts, for jobs that ran there.
     """
@@ -143,6 +145,7 @@ class HostRecord:
     fence_ms: int = limits.FENCE_MS
     approved: Resources | None = None
     awaiting: HostFacts | None = None
+    replaced_by: str = ""
 
     @property
     def reclaimed_at_ms(self) -> int:

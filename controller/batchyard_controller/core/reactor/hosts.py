@@ -26,7 +26,7 @@ from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.hosts import Host, HostRecord, longer_fence, told_fence
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
-from batchyard_controller.core.world.fences import has_passed_fence
+from batchyard_controller.core.world.fences import fence_of, has_passed_fence
 from batchyard_controller.core.world.occupancy import hold_quotas_again
 from batchyard_controller.core.world.world import World
 
@@ -48,6 +48,7 @@ BRAKE_ENDS = "silent hosts are given up again by their fences"
 def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> None:
     """Compare what a host says it keeps with what it should; mend the difference."""
     host = world.hosts.get(event.host_id)
+    is_new = host is None
     if host is None:
         host = records.add_host(world, event.host_id, replace(event.facts, reclaimed_at_ms=0))
         world.refresh_host(host)  # it may keep attempts already, that a backup does not know
@@ -57,12 +58,32 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
     records.hear(world, host, now)
     is_rebooted = host.record.facts.boot_id not in ("", event.facts.boot_id)
     tell_of_host(out, event.host_id, Happening.JOINED, now, "after a reboot" if is_rebooted else "")
+    if is_new or host.record.replaced_by:
+        _replace_former(world, host, event, now, out)
     _settle(world, host, event, now, out)
     _set_facts(world, host, event, now, out)
     note_run(world, event)
     note_joined(world, host, now)
     host.reserved = event.reserved
     world.refresh_host(host)
+
+
+def _replace_former(world: World, host: Host, event: HostJoined, now: Instant, out: Out) -> None:
+    """
+    Keep that a host is now what others of its machine and name were, which are away: their agent's state was lost.
+
+    One of those that is back takes its place again. What they ran still ends by its fence and not before: a
+    cloned machine has the same name and id, and may run on.
+    """
+    records.change_host(world, host, replace(host.record, replaced_by=""))
+    if not event.machine_id:
+        return
+    for former in world.hosts.values():
+        record = former.record
+        is_same = record.machine_id == event.machine_id and record.facts.name == event.facts.name
+        if is_same and former is not host and not former.is_reachable and not record.replaced_by:
+            records.change_host(world, former, replace(record, replaced_by=event.host_id))
+            tell_of_host(out, record.id, Happening.REPLACED, now, f"by {event.host_id}")
 
 
 def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out) -> None:
@@ -268,7 +289,7 @@ def _remove(world: World, host_id: HostId, now: Instant, out: Out) -> None:
 
 def forget_old_hosts(world: World, date_ms: int, now: Instant, out: Out) -> None:
     """
-    Forget hosts that were not heard of for longer than is kept, and on which nothing runs.
+    Forget hosts that were not heard of for longer than is kept, or were replaced, and on which nothing runs.
 
     Their names are kept for as long as the jobs that ran there.
     """
@@ -279,6 +300,18 @@ def forget_old_hosts(world: World, date_ms: int, now: Instant, out: Out) -> None
         if not host.record.heard_at_ms:
             records.note_heard(world, host, date_ms)  # of a version that did not keep it: its time begins now
         is_old = host.record.heard_at_ms + world.retention.host_age_ms <= date_ms
-        if is_old and not host.is_reachable and not host.attempts:
+        is_replaced = _has_been_replaced(world, host, now)
+        if (is_old or is_replaced) and not host.is_reachable and not host.attempts:
             records.drop_host(world, host, date_ms)
-            tell_of_host(out, host.record.id, Happening.FORGOTTEN, now)
+            tell_of_host(out, host.record.id, Happening.FORGOTTEN, now, "it was replaced" if is_replaced else "")
+
+
+def _has_been_replaced(world: World, host: Host, now: Instant) -> bool:
+    """
+    Say whether a host was replaced, and had the time to come back after all, as with the state folder that was meant.
+
+    Not while jobs of a backup wait for what may run there, by fences that the backup does not know.
+    """
+    if not host.record.replaced_by or world.is_restoring:
+        return False
+    return host.is_silent(now, fence_of(world, host) or limits.FENCE_MS)

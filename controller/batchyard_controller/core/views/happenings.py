@@ -32,6 +32,7 @@ _HAPPENED = {
     Happening.RECLAIMED: "it is going to be taken away",
     Happening.APPROVED: "an operator approved what it says of itself",
     Happening.REMOVED: "an operator removed it; what ran there is lost",
+    Happening.REPLACED: "its machine joined anew under its name; what ran there ends by its fence",
     Happening.FORGOTTEN: "it was not heard of for so long that it is forgotten",
     Happening.DOUBTED: "starts failed there; it rests for a while",
     Happening.CLOCK_OFF: "it gets no new work until its clock is right",

@@ -16,6 +16,7 @@ from batchyard_controller.core.placement.bounds import CONSUMABLE
 from batchyard_controller.core.placement.preemption import PREEMPTION
 from batchyard_controller.core.placement.quotas import QUOTA_SHARE
 from batchyard_controller.core.placement.refusals import Refusal
+from batchyard_controller.core.world.fences import fence_of
 from batchyard_controller.core.world.order import ahead_of, first_of, is_first
 from batchyard_controller.core.world.reasons import explain_unit, explain_waiting, reservation_of, starts_at_ms
 from batchyard_controller.core.world.waiting import is_held, shape_of
@@ -201,12 +202,26 @@ def summary(world: World, unit: Unit, place: Place | None) -> str:
     if live is not None:
         where = words.host_name(world, live.host_id) + _overflow(world, unit, live.compute_environment)
         text = f"{state.lower()} on host {where}, attempt {live.number}"
-        return "; ".join(filter(None, [text, _start_reason(world, unit, live)]))
+        return "; ".join(filter(None, [text, _replaced_reason(world, live), _start_reason(world, unit, live)]))
     if state.is_final:
         reason = ending_cause(world, unit)
         return f"ended {state}" + (f": {reason}" if reason else "")
     reasons = [waiting_reason(world, unit) or f"is {state}", str(place) if place is not None else ""]
     return "; ".join(filter(None, reasons))
+
+
+def _replaced_reason(world: World, live: Attempt) -> str:
+    """Say what an attempt waits for whose host was replaced; nothing of others."""
+    host = world.hosts[live.host_id]
+    if not host.record.replaced_by:
+        return ""
+    fence_ms = fence_of(world, host, live.fence_ms)
+    when = (
+        f"once it was silent for {fence_ms // 1000} s"
+        if fence_ms
+        else "once it is removed by force, as it has no fence"
+    )
+    return f"the host joined anew as {host.record.replaced_by}: the attempt is given up with the former one, {host.record.id}, {when}"
 
 
 def _overflow(world: World, unit: Unit, environment: str) -> str:

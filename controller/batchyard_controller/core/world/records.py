@@ -183,7 +183,7 @@ def drop_host(world: World, host: Host, at_ms: int) -> None:
     del world.hosts[host.record.id]
     world.forget_host(host)
     drop_plain(world, "member", host.record.id)
-    gone = replace(host.record, cordoned=False, draining=False, reclaim_at_ms=0, gone_at_ms=at_ms)
+    gone = replace(host.record, cordoned=False, draining=False, reclaim_at_ms=0, replaced_by="", gone_at_ms=at_ms)
     world.gone_hosts[gone.id] = gone
     _note_alone(world, "host", gone.id)
 

@@ -135,6 +135,8 @@ def notes_of(host: pb.Host) -> list[Note]:
     notes = []
     if host.state == pb.HOST_STATE_UNREACHABLE:
         notes.append(Note(text="Not heard from since", at_ms=host.last_heard_at_ms))
+    if host.replaced_by:
+        notes.append(Note(text=f"Its machine joined anew, as {host.replaced_by}; what ran here ends by its fence"))
     if host.reclaimed_at_ms:
         notes.append(Note(text="It is taken away at", at_ms=host.reclaimed_at_ms))
     if host.draining:
