@@ -192,8 +192,10 @@ class Sessions:
         """
         driver = self._leadership.driver
         first = await anext(requests, None)
-        hello = await _check_hello(driver, first, peer)
-        self._refuse_twin(hello)
+        hello = _check_hello(first)
+        there = self._sessions.get(HostId(hello.host_id))
+        await _admit(driver, hello, peer)
+        self._refuse_twin(hello, there)
         if self._leadership.driver is not driver:
             raise self._leadership.refusal()
         session = self._begin(driver, hello, peer.proven)
@@ -227,15 +229,17 @@ class Sessions:
             driver.post(HostLeft(host_id=session.host_id, session=session.number))
             log.info("host left", session=session.number)
 
-    def _refuse_twin(self, hello: pb.Hello) -> None:
+    def _refuse_twin(self, hello: pb.Hello, there: _Session | None) -> None:
         """
         Let the first of two agents with one identity stay; one that comes back by itself replaces its own session.
 
         The first one's session ends when it dies, or is silent for the contact limit, so
-        an agent that was started again is let in by then.
+        an agent that was started again is let in by then. Who was *there* when the other one came counts though it
+        has left since: the world, which was asked meanwhile, took it for connected, so what runs there was not looked at.
         """
-        former = self._sessions.get(HostId(hello.host_id))
-        if former is not None and former.nonce != hello.nonce:
+        now_there = self._sessions.get(HostId(hello.host_id))
+        former = next((each for each in (now_there, there) if each is not None and each.nonce != hello.nonce), None)
+        if former is not None:
             where = "this machine" if former.machine_id == hello.machine_id else "another machine"
             text = (
                 f"another agent with this one's host id {hello.host_id} is connected, from {where}: "
@@ -428,8 +432,8 @@ def _disconnected(host_id: str, text: str) -> UnavailableError:
     return UnavailableError(text, reason=Reason.HOST_DISCONNECTED, metadata={"host_id": host_id})
 
 
-async def _check_hello(driver: Driver, first: pb.ConnectRequest | None, peer: Peer) -> pb.Hello:
-    """Check an agent's first words, and that it speaks for the host that it is."""
+def _check_hello(first: pb.ConnectRequest | None) -> pb.Hello:
+    """Check an agent's first words by themselves."""
     if first is None or not first.HasField("hello"):
         raise InvalidArgumentError("the first message of a session must be a hello", reason=Reason.NO_HELLO)
     hello = first.hello
@@ -443,14 +447,19 @@ async def _check_hello(driver: Driver, first: pb.ConnectRequest | None, peer: Pe
     check_text(out, "hello.nonce", hello.nonce, limits.HOST_TEXT_LENGTH_MAX)
     check_range(out, "hello.run", hello.run, 0, limits.INT32_MAX)
     refuse(out)
+    return hello
+
+
+async def _admit(driver: Driver, hello: pb.Hello, peer: Peer) -> None:
+    """Check that an agent speaks for the host that it is, and that this one may join."""
+    host_id, name = HostId(hello.host_id), hello.facts.name
 
     def decide(world: World, now: Instant) -> tuple[None, None]:
-        check_session(world, HostId(hello.host_id), peer.proven, name, hello.run, hello.nonce)
-        check_newcomer(world, HostId(hello.host_id), name, hello.machine_id, now)
+        check_session(world, host_id, peer.proven, name, hello.run, hello.nonce)
+        check_newcomer(world, host_id, name, hello.machine_id, now)
         return None, None
 
     await driver.request(decide)
-    return hello
 
 
 def _send(session: _Session, world: World, command: SendStart | SendStop | SendRevoke | SendAck) -> None:

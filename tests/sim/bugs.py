@@ -15,13 +15,20 @@ from typing import Any
 import batchyard_controller.sessions as controller_sessions
 from batchyard_agent.core import observations, reconcile
 from batchyard_agent.core.attempts import Attempt, Phase, Table
+from batchyard_controller import archivist as archivist_module
 from batchyard_controller import driver as controller_driver
 from batchyard_controller import leadership
+from batchyard_controller.core import limits
+from batchyard_controller.core.events import JobsArchived
 from batchyard_controller.core.model import attempts
+from batchyard_controller.core.reactor import adoption, hosts, recovery
 from batchyard_controller.core.reactor import apply as reactor_apply
-from batchyard_controller.core.reactor import recovery
+from batchyard_controller.core.world import fences
+from batchyard_controller.core.world.brake import Brake
 from batchyard_controller.core.world.world import World
+from batchyard_controller.services import submissions
 from batchyard_controller.store import etcd as etcd_store
+from batchyard_controller.store.etcd_wire.v3 import etcd_pb2 as wire
 from batchyard_controller.store.protocol import UnknownOutcomeError
 
 from .lease import Keeper
@@ -118,11 +125,11 @@ def _long_restores() -> Patches:
 
 
 def _answers_first() -> Patches:
-    async def commit(driver: Any) -> None:
-        for answer, value in driver._turn.answers:
+    async def commit(driver: Any, turn: Any, now: Any) -> None:
+        for answer, value in turn.answers:
             if not answer.done():
                 answer.set_result(value)
-        await real(driver)
+        await real(driver, turn, now)
 
     real = controller_driver.Driver._commit
     yield controller_driver.Driver, "_commit", commit
@@ -181,6 +188,86 @@ def _unfenced_epochs() -> Patches:
     yield reconcile, "on_controller", on_controller
 
 
+def _no_brake() -> Patches:
+    yield Brake, "holds", lambda *_: False
+
+
+def _short_fences() -> Patches:
+    def lost(world: World, attempt: Any, now: Any) -> bool:
+        return real(world, replace(attempt, fence_ms=None), now)
+
+    real = hosts.has_passed_fence
+    yield hosts, "has_passed_fence", lost
+
+
+def _trusts_old_agents() -> Patches:
+    def fence_of(world: World, host: Any, own_ms: int | None = None) -> int:
+        return real(world, host, None) if own_ms is None else own_ms + limits.fence_margin_ms(own_ms) * bool(own_ms)
+
+    real = fences.fence_of
+    yield fences, "fence_of", fence_of
+
+
+def _deletes_first() -> Patches:
+    async def move(archivist: Any, driver: Any) -> int:
+        jobs = await driver.read(archivist_module._due)
+        if not jobs:
+            return 0
+        await driver.request(lambda _, now: (JobsArchived(jobs=tuple(each.job for each in jobs)), None))
+        await archivist.archive.add(jobs)
+        return len(jobs)
+
+    yield archivist_module.Archivist, "_move", move
+
+
+def _forgets_archived_requests() -> Patches:
+    def want(recall: Any, wanted: Any) -> Any:
+        return real(recall, replace(wanted, request_id=""))
+
+    real = submissions._Recall.want
+    yield submissions._Recall, "want", want
+
+
+def _sums_twice() -> Patches:
+    def restore_jobs(world: World, records: Any) -> Any:
+        former = records.left
+        records.left = {name: replace(left, ids=()) for name, left in former.items()}
+        jobs = yield from real(world, records)
+        world.left = next(iter(former.values()), world.left)
+        return jobs
+
+    real = recovery._restore_jobs
+    yield recovery, "_restore_jobs", restore_jobs
+
+
+def _places_early() -> Patches:
+    def begin(world: World, now: Any) -> None:
+        real(world, now)
+        world.adoption.waits_for.clear()
+
+    real = adoption.begin
+    yield adoption, "begin", begin
+    yield adoption, "RETURN_MS", 0
+
+
+def _follows_on() -> Patches:
+    async def watch(store: Any, reading: Any) -> Any:
+        while True:
+            start = store._prefix.encode()
+            request = wire.WatchCreateRequest(
+                key=start, range_end=etcd_store.after_prefix(start), start_revision=reading.revision + 1
+            )
+            async with contextlib.aclosing(store._client.watch(request)) as answers:
+                async for answer in answers:
+                    if answer.canceled:
+                        reading.revision = answer.compact_revision - 1
+                        break
+                    for news in reading.take_events(answer):
+                        yield news
+
+    yield etcd_store.EtcdStore, "_watch", watch
+
+
 BUGS = {
     "A11": Bug(text="a timeout is counted by the wall clock", patches=_wall_clock),
     "B2": Bug(
@@ -201,4 +288,31 @@ BUGS = {
         text="an acknowledged attempt is forgotten at once", patches=_no_tombstones, needs=("restore",)
     ),
     "old-epochs": Bug(text="an agent obeys a deposed leader", patches=_unfenced_epochs),
+    "no-brake": Bug(text="the brake does not hold", patches=_no_brake),
+    "short-fences": Bug(
+        text="the controller counts all attempts by their host's fence", patches=_short_fences, needs=("fences",)
+    ),
+    "trusts-old-agents": Bug(
+        text="the controller believes that every agent keeps an attempt's own fence",
+        patches=_trusts_old_agents,
+        needs=("fences",),
+    ),
+    "deletes-first": Bug(
+        text="a job is deleted in the store before it is in the archive", patches=_deletes_first, needs=("archive",)
+    ),
+    "forgets-archived": Bug(
+        text="the request ids of archived jobs are forgotten", patches=_forgets_archived_requests, needs=("archive",)
+    ),
+    "sums-twice": Bug(
+        text="jobs that were summed before a crash are summed again",
+        patches=_sums_twice,
+        needs=("archive", "narrow"),
+    ),
+    "places-early": Bug(
+        text="after a restored backup jobs are placed before hosts have told", patches=_places_early, needs=("restore",)
+    ),
+    "follows-on": Bug(
+        text="a standby goes on behind what was compacted before it had read it",
+        patches=_follows_on,
+    ),
 }

@@ -2,8 +2,9 @@
 A model of etcd for the real client: keys with revisions, transactions, leases; and its faults.
 
 It says no more than the store asks: ranges at a revision, transactions that compare create
-revisions, leases with keys on them, watches from a revision on. Its data are durable, its leases begin anew when it was away
-(as after an election of etcd's own). Law: a transaction takes effect as a whole at one revision.
+revisions, leases with keys on them, watches from a revision on, and what a janitor needs. Its data are
+durable, its leases begin anew when it was away (as after an election of etcd's own). Law: a transaction
+takes effect as a whole at one revision.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from batchyard_controller.store.etcd_wire.v3 import etcd_pb2 as wire
 from .calls import Server
 from .loop import Handle, Program
 from .network import Network
+from .space import DEFRAGMENT_S, MEMBER, Space
 
 ADDRESS = "etcd"
 VERSION = "3.5.30"
+COMPACTED = "etcdserver: mvcc: required revision has been compacted"
+FULL = "etcdserver: mvcc: database space exceeded"
 LEASE_ROUND_S = 0.5
 """How often etcd looks which leases have run out."""
 
@@ -81,12 +85,17 @@ class Etcd:
         self._on_commit = on_commit
         self._leases: dict[int, Lease] = {}
         self._lease_ids = 0
+        self.space = Space()
+        self._compacted = 0
+        """Of what was before that revision nothing is known but what is still so then."""
         self._pinned: dict[int, dict[bytes, Pair]] = {}
         self._events: list[Event] = []
         self._counts: dict[int, int] = {}
         """How many keys there were at each revision."""
         self._moved = asyncio.Event()
         self._lease_check: Handle | None = None
+        self._still_until = 0.0
+        """Until then it writes its file anew, and answers nothing."""
         self.program: Program | None = None
 
     def serve_by(self, program: Program) -> None:
@@ -99,7 +108,10 @@ class Etcd:
             ("KV/Txn", self._txn, wire.TxnRequest),
             ("Lease/LeaseGrant", self._grant, wire.LeaseGrantRequest),
             ("Lease/LeaseRevoke", self._revoke, wire.LeaseRevokeRequest),
+            ("KV/Compact", self._compact, wire.CompactionRequest),
             ("Maintenance/Status", self._status, wire.StatusRequest),
+            ("Maintenance/Alarm", self._alarm, wire.AlarmRequest),
+            ("Maintenance/Defragment", self._defragment, wire.DefragmentRequest),
         ):
             handler = grpc.unary_unary_rpc_method_handler(answer, kind.FromString, _bytes)
             server.add(f"/etcdserverpb.{path}", handler)
@@ -120,6 +132,16 @@ class Etcd:
         for lease_id in list(self._leases):
             self._end_lease(lease_id)
 
+    def compact(self, revision: int = 0) -> None:
+        """Forget what was before a revision, by default the newest."""
+        self._compacted = max(self._compacted, revision or self.revision)
+        del self._events[: self._first_after(self._compacted - 1)]
+        for forgotten in [each for each in self._pinned if each < self._compacted]:
+            del self._pinned[forgotten]
+        kept = [event for event in self._events if self.pairs.get(event.key) is not event.pair]
+        self.space.compact(sum(map(_size, self.pairs.items())) + sum(_size((each.key, each.pair)) for each in kept))
+        self._move()  # who is behind hears of it
+
     def backup(self) -> tuple[dict[bytes, Pair], int]:
         return dict(self.pairs), self.revision
 
@@ -130,14 +152,42 @@ class Etcd:
         self._leases.clear()
         self._events = [event for event in self._events if event.revision <= self.revision]
         self._counts[self.revision] = len(self.pairs)
+        self._compacted = min(self._compacted, self.revision)
 
     # Calls --------------------------------------------------------------------
 
     async def _status(self, request: wire.StatusRequest, _: object) -> wire.StatusResponse:
-        return wire.StatusResponse(version=VERSION)
+        answer = wire.StatusResponse(version=VERSION, leader=MEMBER)
+        answer.db_size, answer.db_size_in_use = self.space.file_bytes, self.space.used_bytes
+        answer.header.revision, answer.header.member_id = self.revision, MEMBER
+        return answer
+
+    async def _compact(self, request: wire.CompactionRequest, _: object) -> wire.CompactionResponse:
+        await self._work()
+        if request.revision <= self._compacted:
+            raise _error(grpc.StatusCode.OUT_OF_RANGE, COMPACTED)
+        self.compact(request.revision)
+        return wire.CompactionResponse()
+
+    async def _defragment(self, request: wire.DefragmentRequest, _: object) -> wire.DefragmentResponse:
+        self._still_until = self._loop.time() + DEFRAGMENT_S
+        await self._work()
+        self.space.defragment()
+        return wire.DefragmentResponse()
+
+    async def _alarm(self, request: wire.AlarmRequest, _: object) -> wire.AlarmResponse:
+        await self._work()
+        if request.action == wire.ALARM_ACTION_DEACTIVATE:
+            self.space.is_full = False
+        answer = wire.AlarmResponse()
+        if self.space.is_full:
+            answer.alarms.add(member_id=MEMBER, alarm=wire.ALARM_TYPE_NOSPACE)
+        return answer
 
     async def _range(self, request: wire.RangeRequest, _: object) -> wire.RangeResponse:
         await self._work()
+        if 0 < request.revision < self._compacted:
+            raise _error(grpc.StatusCode.OUT_OF_RANGE, COMPACTED)
         if request.count_only:
             return self._count(request)
         pairs = self._pinned.get(request.revision, self.pairs)
@@ -168,10 +218,18 @@ class Etcd:
             if self.revision <= told:
                 await moved.wait()
             await self._work()
-            first = bisect_right(self._events, told, key=lambda event: event.revision)
+            if told < self._compacted - 1:
+                gone = wire.WatchResponse(canceled=True, compact_revision=self._compacted)
+                gone.header.revision = self.revision
+                yield gone
+                return
+            first = self._first_after(told)
             told = max(told, self.revision)
             if events := self._events[first:]:
                 yield self._news(events)
+
+    def _first_after(self, revision: int) -> int:
+        return bisect_right(self._events, revision, key=lambda event: event.revision)
 
     def _news(self, events: list[Event]) -> wire.WatchResponse:
         answer = wire.WatchResponse()
@@ -186,8 +244,9 @@ class Etcd:
 
     async def _txn(self, request: wire.TxnRequest, _: object) -> wire.TxnResponse:
         fault = self.faults.pop(0) if self.faults and self._writes_records(request) else ""
-        if fault == "full":
-            raise _error(grpc.StatusCode.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded")
+        takes_room = any(op.HasField("request_put") for op in request.success)
+        if fault == "full" or (takes_room and not self.space.admits()):
+            raise _error(grpc.StatusCode.RESOURCE_EXHAUSTED, FULL)
         if fault == "undone":
             await asyncio.sleep(3600)
         if fault == "late":
@@ -239,12 +298,14 @@ class Etcd:
         created = former.create_revision if former is not None else self.revision
         self.pairs[key] = Pair(value, created, lease, self.revision)
         self._events.append(Event(self.revision, key, self.pairs[key]))
+        self.space.take(_size((key, self.pairs[key])))
         if lease:
             self._leases[lease].keys.add(key)
 
     def _delete(self, key: bytes) -> None:
         if self.pairs.pop(key, None) is not None:
             self._events.append(Event(self.revision, key, None))
+            self.space.take(len(key))
 
     def _move(self) -> None:
         """End a revision: let those know who watch."""
@@ -254,6 +315,8 @@ class Etcd:
 
     async def _grant(self, request: wire.LeaseGrantRequest, _: object) -> wire.LeaseGrantResponse:
         await self._work()
+        if not self.space.admits():
+            raise _error(grpc.StatusCode.RESOURCE_EXHAUSTED, FULL)
         self._lease_ids += 1
         lease = self._leases[self._lease_ids] = Lease(request.ttl)
         self._extend(lease)
@@ -275,7 +338,8 @@ class Etcd:
             yield wire.LeaseKeepAliveResponse(id=request.id, ttl=int(lease.ttl_s) if lease is not None else 0)
 
     async def _work(self) -> None:
-        await asyncio.sleep(self._dice.uniform(0.0005, 0.004) + self._dice.random() * self.slow_s)
+        still_s = max(0.0, self._still_until - self._loop.time())
+        await asyncio.sleep(still_s + self._dice.uniform(0.0005, 0.004) + self._dice.random() * self.slow_s)
 
     def _extend(self, lease: Lease) -> None:
         """Let a lease begin anew; what has run out is found by one look at the time, which is put off as often."""
@@ -311,6 +375,11 @@ def _key_value(key: bytes, pair: Pair) -> wire.KeyValue:
         mod_revision=pair.mod_revision,
         lease=pair.lease,
     )
+
+
+def _size(item: tuple[bytes, Pair | None]) -> int:
+    key, pair = item
+    return len(key) + (len(pair.value) if pair is not None else 0)
 
 
 def _bytes(message: Any) -> bytes:

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from .loop import Program
 from .machine import Machine
-from .story import CHAOS_S, CONTROLLERS, Step
+from .story import CHAOS_S, CONTROLLERS, MACHINES, Step
 
 if TYPE_CHECKING:
     from .yard import Yard
+
+SLOW_S = 25.0
+"""A call of a slow archive takes up to that much longer."""
 
 
 class Faults:
@@ -22,6 +26,7 @@ class Faults:
         """How each who is away or stands still comes back."""
         self._backup: Any = None
         self._acknowledged: dict[str, str] = {}
+        self._archiving_span = 0.0
 
     def befall(self, step: Step) -> None:
         """Carry out one step."""
@@ -167,6 +172,44 @@ class Faults:
 
     def commit(self, how: str) -> None:
         self._yard.etcd.faults.append(how)
+
+    def cut_hosts(self, b: str, way: str, span: float) -> None:
+        """Cut all hosts at once, as a switch of theirs does."""
+        for machine in MACHINES:
+            self.cut(machine, b, way, span)
+
+    def compact(self, who: str, span: float) -> None:
+        """Have etcd forget the past while a controller has lost its connections, and what it had not read yet with them."""
+        self._yard.network.break_between(who, "etcd")
+        self.cut(who, "etcd", "both", span)
+        self._yard.loop.call_later(span * 0.9, self._yard.etcd.compact)
+
+    def fill_etcd(self, share: float) -> None:
+        """Have somebody else write and overwrite so much of the quota in the same etcd."""
+        space = self._yard.etcd.space
+        space.take(int(share * space.quota_bytes))
+
+    def archive(self, how: str, span: float) -> None:
+        """Let the file system of the archive be away, or slow for longer than a term lasts."""
+        shelf = self._yard.shelf
+        shelf.is_away, shelf.slow_s = how == "away", SLOW_S * (how == "slow")
+
+        def back() -> None:
+            shelf.is_away, shelf.slow_s = False, 0.0
+
+        self._later("the archive", span, back)
+
+    def crash_archiving(self, how: str, span: float) -> None:
+        """Let who archives next die of it, before it has written or before the store knows."""
+        self._yard.shelf.crashes = [how]
+        self._archiving_span = span
+
+    def crash(self, program: Program) -> None:
+        """Kill the controller that runs as this program."""
+        for who, controller in self._yard.controllers.items():
+            if controller is not None and controller.program is program:
+                self._yard.witness.told("**", f"{who} dies while it archives")
+                self.kill_controller(who, self._archiving_span)
 
     def lose_lease(self) -> None:
         self._yard.etcd.lose_lease()

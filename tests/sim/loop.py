@@ -179,6 +179,14 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._ready.append(handle)
         return handle
 
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]  # there is one thread
+
+    def run_in_executor(self, executor: object, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """Do at once what is asked of a thread."""
+        done = self.create_future()
+        done.set_result(work(*args))
+        return done
+
     def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Handle:  # type: ignore[override]
         return self.call_at(self._now + delay, callback, *args, context=context)
 

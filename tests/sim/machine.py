@@ -32,7 +32,6 @@ from .loop import Handle, Program, VirtualLoop
 
 WALL_MS = 1_800_000_000_000
 """What right clocks show when the world begins."""
-GUARD_ROUND_S = 5.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +46,8 @@ class Running:
     exit_code: int
     is_stubborn: bool
     """SIGTERM does not end it."""
+    fence_ms: int | None = None
+    """Its own; 0: never; None: that of its host."""
     started_at: float | None = None
     started_wall_ms: int = 0
     ended: Exited | None = None
@@ -129,7 +130,10 @@ class Machine:
         self.reclaim_at_ms = 0
         self.damage = -1.0
         """When it last lost power or its disk; what ran then may have ended unseen."""
-        self.deadline_ms = 0
+        self.former_ids: list[str] = []
+        """Which hosts it was before it lost its state folder."""
+        self._since_ms = self._fence_ms = 0
+        """From when on silence counts (its boot clock; 0: not yet), and the fence of what has none of its own."""
         self._on_error = on_error
         self.kernel = Program(loop, f"{name} kernel", on_error)
 
@@ -152,7 +156,7 @@ class Machine:
         """Carry out a start, unless the guard lets nothing start or it was killed before."""
         if running.ended is not None or self.running.get(running.attempt_id) is not running:
             return
-        if self.has_passed():
+        if self.has_passed(running):
             del self.running[running.attempt_id]
             reason = "CannotStartContainerError: no controller was in touch"
             self._tell(StartFailed(attempt_id=running.attempt_id, reason=reason, host_failed=True))
@@ -161,6 +165,7 @@ class Machine:
         self.witness.started(self, running)
         self._tell(Started(attempt_id=running.attempt_id, started_at_ms=running.started_wall_ms))
         self.kernel_later(running.duration_s, self._end_by_itself, running)
+        self._guard_next()
 
     def _end_by_itself(self, running: Running) -> None:
         if running.runs:
@@ -191,22 +196,34 @@ class Machine:
 
     # The guard ----------------------------------------------------------------
 
-    def guard(self, deadline_ms: int) -> None:
-        """Take from the agent until when attempts may run (its boot clock); 0: for ever."""
-        if deadline_ms == self.deadline_ms:
-            return
-        self.deadline_ms = deadline_ms
-        if deadline_ms:
-            self.kernel_later(max(0.0, (deadline_ms - self.now().boot_ms) / 1000), self._keep_guard, deadline_ms)
+    def guard(self, since_ms: int, fence_ms: int) -> None:
+        """Take from the agent from when on its silence counts (its boot clock), and its host's fence; 0: never."""
+        if (since_ms, fence_ms) != (self._since_ms, self._fence_ms):
+            self._since_ms, self._fence_ms = since_ms, fence_ms
+            self._guard_next()
 
-    def has_passed(self) -> bool:
-        return 0 < self.deadline_ms <= self.now().boot_ms
+    def has_passed(self, running: Running) -> bool:
+        """Say whether nothing with the fence of an attempt may run."""
+        return 0 < self._due_ms(running) <= self.now().boot_ms
 
-    def _keep_guard(self, deadline_ms: int) -> None:
-        if deadline_ms == self.deadline_ms and self.has_passed():
-            for running in list(self.running.values()):
+    def _due_ms(self, running: Running) -> int:
+        """Return when an attempt's fence passes; 0: never."""
+        fence_ms = self._fence_ms if running.fence_ms is None else running.fence_ms
+        return self._since_ms + fence_ms if self._since_ms and fence_ms else 0
+
+    def _guard_next(self) -> None:
+        """Look again when the next fence of what runs passes, unless another contact is told of before."""
+        dues = [self._due_ms(each) for each in self.running.values() if each.runs and self._due_ms(each)]
+        if dues:
+            self.kernel_later((min(dues) - self.now().boot_ms) / 1000, self._keep_guard, self._since_ms)
+
+    def _keep_guard(self, since_ms: int) -> None:
+        if since_ms == self._since_ms:
+            passed = [running for running in self.running.values() if running.runs and self.has_passed(running)]
+            for running in passed:
                 self.end(running, 137, is_fenced=True)
-            self.kernel_later(GUARD_ROUND_S, self._keep_guard, deadline_ms)
+            if passed:
+                self._guard_next()
 
     # Misfortunes --------------------------------------------------------------
 
@@ -224,7 +241,7 @@ class Machine:
                 running.ended = Exited(attempt_id=running.attempt_id, exit_code=-1, stopped_at_ms=self.wall_ms())
                 self.witness.ended(self, running, None)
         self.running.clear()
-        self.deadline_ms = 0
+        self._since_ms = self._fence_ms = 0
         self.disk.lose_power()
         self.kernel.kill()
         self.kernel = Program(self.loop, f"{self.name} kernel", self._on_error)
@@ -236,6 +253,7 @@ class Machine:
         """Lose the state folder under a dead agent; what runs goes on."""
         self.kill_agent()
         self.damage = self.loop.time()
+        self.former_ids.append(self.disk.meta.host_id)
         self.disk = Disk(Meta(host_id=host_id))
 
 
@@ -269,6 +287,7 @@ class Runtime:
             duration_s=float(duration_s),
             exit_code=int(exit_code),
             is_stubborn=manners == "stubborn",
+            fence_ms=spec.fence_ms,
         )
         self._followed.add(spec.attempt_id)
         self._machine.running[spec.attempt_id] = running

@@ -109,6 +109,13 @@ class Network:
         self.later(self.keepalive_s(KEEPALIVE_SERVER_S), self._give_up, link, there, Connection.break_server)
         self.later(self.keepalive_s(KEEPALIVE_CLIENT_S), self._give_up, link, there, Connection.break_client)
 
+    def break_between(self, one: str, other: str) -> None:
+        """Break all connections of two machines, as a firewall that forgets them does."""
+        pair = {one, other}
+        for connection in [c for site in self._sites.values() for c in site.connections if c.machines == pair]:
+            connection.break_server()
+            connection.break_client()
+
     def _give_up(self, link: Link, there: list[Connection], break_end: Callable[[Connection], None]) -> None:
         if link.is_cut:
             for connection in there:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .bugs import BUGS
-from .story import Step, story
+from .story import Step, story, traits
 from .witness import Violation
 from .yard import Yard, in_place_of_the_real
 
@@ -36,9 +36,13 @@ class Outcome:
 
 def steps_of(seed: int, bug: str = "") -> list[Step]:
     """Return the story of a seed, with what a planted bug needs to show; without one a backup is put back in each tenth."""
+    return story(seed, _needs(seed, bug))
+
+
+def _needs(seed: int, bug: str) -> tuple[str, ...]:
     if bug:
-        return story(seed, BUGS[bug].needs)
-    return story(seed, ("restore",) if seed % 10 == 0 else ())
+        return BUGS[bug].needs
+    return ("restore",) if seed % 10 == 0 else ()
 
 
 def play(seed: int, bug: str = "", steps: Sequence[Step] | None = None, *, tell: bool = False) -> Outcome:
@@ -71,8 +75,9 @@ def _play(
     yard = Yard.__new__(Yard)
     keep(yard)
     with in_place_of_the_real(yard), BUGS[bug].plant() if bug else contextlib.nullcontext():
-        yard.__init__(seed)  # type: ignore[misc]  # its programs already look for its network
+        yard.__init__(seed, traits(seed, _needs(seed, bug)))  # type: ignore[misc]  # its programs already look for its network
         yard.play(list(steps))
+        yard.shelf.clear()
         label = yard.witness.label
         told = tuple(f"{at:8.3f}  {who:<10} {label(what)}" for at, who, what in yard.transcript) if tell else ()
         outcome = Outcome(seed, tuple(yard.witness.violations), yard.witness.counts, told)

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from batchyard.features import TELLS_ALL
+from batchyard.features import ATTEMPT_FENCES, TELLS_ALL
 from batchyard.ids import AttemptId
 from batchyard.v1 import host_pb2, resources_pb2
 from batchyard_agent.app import GUARD_LAG_MS
 from batchyard_agent.core.attempts import Table
-from batchyard_agent.core.events import Event, HostChanged, HostReclaimed, Recovered, SessionOpened
+from batchyard_agent.core.events import Event, HostChanged, HostReclaimed, Recovered, SessionOpened, StartRequested
 from batchyard_agent.driver import Driver
 from batchyard_agent.session import Identity, Sessions, TwinError
 from batchyard_agent.standing import Applicant, Standing
 from batchyard_controller.app import build_server
-from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.archivist import Archivist
+from batchyard_controller.core.jobs.retention import DAY_MS, Retention
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.doors import Door, PeerKind
-from batchyard_controller.leadership import Leadership, lead, name_candidate
+from batchyard_controller.leadership import Leadership, lead, name_candidate, tend
 from batchyard_controller.metrics import Metrics
 from batchyard_controller.sessions import Sessions as ControllerSessions
+from batchyard_controller.store.archive import Archive
 from batchyard_controller.store.etcd import EtcdStore
 from batchyard_controller.throttles import Throttles
 from batchyard_controller.vault import Vault
@@ -44,8 +47,8 @@ YARD = ",".join(CONTROLLERS)
 """The addresses of both controllers: agents ask one after the other, and go where they are told."""
 THROTTLES = Throttles()
 """Of all worlds: nobody is counted here, as who comes by a controller's own socket is its administrator."""
-FENCE_MS = 30_000
-"""The shortest that may be set (FENCE_S_MIN): more happens in a minute."""
+KEEP_MS = 366 * DAY_MS
+"""How long jobs are kept in the archive."""
 
 
 class LogPlaces:
@@ -60,8 +63,8 @@ class LogPlaces:
 class HostView:
     """What an agent tells of its machine."""
 
-    def __init__(self, machine: Machine, name: str) -> None:
-        self._machine, self._name = machine, name
+    def __init__(self, machine: Machine, name: str, features: list[str]) -> None:
+        self._machine, self._name, self._features = machine, name, features
         self._facts = self._make()
 
     def _make(self) -> host_pb2.HostFacts:
@@ -70,7 +73,7 @@ class HostView:
             name=self._name,
             boot_id=machine.boot_id,
             agent_version="simulated",
-            features=[TELLS_ALL],
+            features=self._features,
             capacity=resources_pb2.Resources(cpu_millis=machine.cpu_millis, memory_mib=8192, disk_mib=10_000),
             runtimes=["process"],
             operating_system="Linux",
@@ -89,11 +92,14 @@ class HostView:
 
 
 class AgentDriver(Driver):
-    """An agent's driver that notes who welcomes it though another leads by now."""
+    """An agent's driver that notes who welcomes it though another leads by now; an old one knows of no fence but its own."""
 
+    is_old = False
     _deposed: tuple[SessionOpened, ...] = ()
 
     def observe(self, event: Event) -> None:
+        if self.is_old and isinstance(event, StartRequested):
+            event = replace(event, spec=replace(event.spec, fence_ms=None))
         if isinstance(event, SessionOpened) and event.epoch < self.table.meta.epoch:
             self._deposed += (event,)
         super().observe(event)
@@ -108,7 +114,14 @@ class AgentProgram:
     """One run of an agent on a machine."""
 
     def __init__(
-        self, machine: Machine, program: Program, dice: Random, on_end: Callable[[], None], name: str = ""
+        self,
+        machine: Machine,
+        program: Program,
+        dice: Random,
+        on_end: Callable[[], None],
+        name: str = "",
+        *,
+        is_old: bool = False,
     ) -> None:
         self.machine, self.program = machine, program
         self._on_end = on_end
@@ -118,7 +131,9 @@ class AgentProgram:
             self.table.restore(attempt)
         self.journal = Journal(machine.loop, disk, dice)
         self.driver = AgentDriver(table=self.table, journal=self.journal, read_now=machine.now, look=self._after_turn)  # type: ignore[arg-type]
-        self.host = HostView(machine, name or machine.name)
+        self.driver.is_old = is_old
+        features = [TELLS_ALL] if is_old else [ATTEMPT_FENCES, TELLS_ALL]
+        self.host = HostView(machine, name or machine.name, features)
         self._dice = dice
 
     async def run(self) -> None:
@@ -164,7 +179,7 @@ class AgentProgram:
             if meta.contact_ms is not None and meta.contact_ms >= welcome.sent_at_ms:
                 self.machine.witness.obeyed(self.machine, welcome.epoch, meta.epoch)
         if meta.contact_ms is not None:
-            self.machine.guard(meta.contact_ms + meta.fence_ms + GUARD_LAG_MS if meta.fence_ms > 0 else 0)
+            self.machine.guard(meta.contact_ms + GUARD_LAG_MS, meta.fence_ms)
 
 
 class ControllerProgram:
@@ -173,9 +188,12 @@ class ControllerProgram:
     def __init__(self, name: str, program: Program, network: Network, world: Any, dice: Random) -> None:
         self.name, self.program = name, program
         self.wall_off_ms = 0
-        self.leadership = Leadership()
+        self._keep_jobs = world.traits.keep_jobs
+        self._archivist = None if self._keep_jobs is None else Archivist(Archive(world.shelf.folder), KEEP_MS)
+        self.leadership = Leadership(self._archivist.archive if self._archivist is not None else None)
         vault = Vault({})
-        self.sessions = ControllerSessions(self.leadership, vault, FENCE_MS)
+        self._fence_ms = world.traits.fence_s * 1000
+        self.sessions = ControllerSessions(self.leadership, vault, self._fence_ms)
         self._world, self._dice = world, dice
         self.address = name.partition(" ")[0]
         self.site = network.site(self.address, program)
@@ -188,15 +206,23 @@ class ControllerProgram:
 
     async def run(self) -> None:
         store = EtcdStore([etcd.ADDRESS], prefix=PREFIX)
+        metrics = Metrics()
+        if self._world.traits.quota_bytes:
+            self.program.start(tend(store, self.leadership, metrics))
         await lead(
             store,
             name_candidate(self.name, self.address),
             self.leadership,
             lambda epoch: self._world.witness.sink(self, epoch, self.sessions.open_term(epoch)),
             self.clock,
-            Metrics(),
-            Retention(),
+            metrics,
+            retention(self._keep_jobs),
             None,
-            FENCE_MS,
-            brake_percent=0,  # who would say that hosts are gone?
+            self._fence_ms,
+            archivist=self._archivist,
         )
+
+
+def retention(keep_jobs: int | None) -> Retention:
+    """Return what history a yard's controllers keep that has an archive beyond so many jobs, or none."""
+    return Retention() if keep_jobs is None else Retention(count=keep_jobs, is_archived=True)

@@ -3,7 +3,8 @@ Stories: what users ask and what fails, drawn from a seed, as a list of steps at
 
 A story holds no state of the world, so any part of it can be played alone: that is how a failing
 one is made shorter. Each seed draws which kinds of faults it has and how many, so that some
-worlds are crowded with one kind and others with all (swarm testing, Groce et al., ISSTA 2012).
+worlds are crowded with one kind and others with all (swarm testing, Groce et al., ISSTA 2012). What
+is so in a world from its beginning (`Traits`) is drawn likewise, each for some worlds only.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ JOBS = (6, 14)
 FAULTS = (4, 14)
 KINDS = (1, 1, 2, 2, 3, 3, 4, 6)
 """How many kinds of faults a world has: the fewer, the more often each of them befalls it."""
+FENCE_S = 30
+"""The shortest that may be set (FENCE_S_MIN): more happens in a minute."""
+FENCES_S = (0, 0, 30, 60, -1)
+"""What jobs and queues say of their fence where they say any: nothing, seconds, never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +42,68 @@ class Step:
         return f"{self.verb} {words}".rstrip()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """
+    What is so in a world from its beginning.
+
+    Attributes:
+        keep_jobs: Ended jobs that stay in the store, beyond which they go into an archive; None: there is none.
+        quota_bytes: Size that etcd's file may reach; 0: any.
+        fence_s: The fence of hosts.
+        has_fences: Jobs say a fence of their own.
+        low_fence_s, high_fence_s: The fences of the queues.
+        old_agent: The machine whose agent knows of no fences but its host's; empty: none.
+        is_narrow: Each transaction of the store holds one atom.
+    """
+
+    keep_jobs: int | None = None
+    quota_bytes: int = 0
+    fence_s: int = FENCE_S
+    has_fences: bool = False
+    low_fence_s: int = 0
+    high_fence_s: int = 0
+    old_agent: str = ""
+    is_narrow: bool = False
+
+
+def traits(seed: int, more: tuple[str, ...] = ()) -> Traits:
+    """Draw what is so in the world of a seed; *more* names what surely is."""
+    dice = Random(f"traits {seed}")
+    keeps, quota, fences = dice.choice((0, 1, 3)), dice.choice((60_000, 120_000, 200_000)), dice.random() < 0.5
+    fences |= "fences" in more
+    return Traits(
+        keep_jobs=keeps if dice.random() < 0.3 or "archive" in more else None,
+        quota_bytes=quota if dice.random() < 0.2 or "quota" in more else 0,
+        is_narrow=dice.random() < 0.3 or "narrow" in more,
+        fence_s=dice.choice((FENCE_S, FENCE_S, 2 * FENCE_S)),
+        has_fences=fences,
+        low_fence_s=dice.choice(FENCES_S) * fences,
+        high_fence_s=dice.choice(FENCES_S) * fences,
+        old_agent=dice.choice(MACHINES) if dice.random() < 0.2 else "",
+    )
+
+
 def story(seed: int, more: tuple[str, ...] = ()) -> list[Step]:
-    """Draw the story of a seed; *more* are kinds of faults that it has besides those that it draws."""
-    dice = Random(f"story {seed}")
-    steps = _wishes(dice)
-    kinds = dice.sample(sorted(DRAWS), dice.choice(KINDS))
+    """Draw the story of a seed; *more* are kinds of faults, and traits, that it has besides those that it draws."""
+    dice, world = Random(f"story {seed}"), traits(seed, more)
+    steps = _wishes(dice, has_fences=world.has_fences)
+    draws = DRAWS | (OF_ARCHIVES if world.keep_jobs is not None else {}) | (OF_QUOTAS if world.quota_bytes else {})
+    kinds = dice.sample(sorted(draws), dice.choice(KINDS))
     for _ in range(dice.randint(*FAULTS)):
         kind = dice.choice(kinds)
-        steps.append(Step(round(dice.uniform(3, CHAOS_S - 5), 1), kind, DRAWS[kind](dice)))
+        steps.append(Step(round(dice.uniform(3, CHAOS_S - 5), 1), kind, draws[kind](dice)))
     for kind in more:
-        steps += EXTRA[kind](dice)
+        steps += EXTRA[kind](dice) if kind in EXTRA else []
     return sorted(steps, key=lambda step: step.at)
 
 
-def _wishes(dice: Random) -> list[Step]:
+def _wishes(dice: Random, *, has_fences: bool) -> list[Step]:
     steps = []
     labels: list[str] = []
     times = sorted(round(dice.uniform(0.5, CHAOS_S * 0.8), 1) for _ in range(dice.randint(*JOBS)))
     for label, at in zip("abcdefghijklmnopqrstuvwxyz", times, strict=False):
-        steps.append(Step(at, "submit", {"label": label, **_job(dice, labels)}))
+        steps.append(Step(at, "submit", {"label": label, **_job(dice, labels, has_fences=has_fences)}))
         labels.append(label)
         if dice.random() < 0.2:
             verb = dice.choice(["cancel", "terminate"])
@@ -63,7 +111,7 @@ def _wishes(dice: Random) -> list[Step]:
     return steps
 
 
-def _job(dice: Random, labels: list[str]) -> dict[str, Any]:
+def _job(dice: Random, labels: list[str], *, has_fences: bool) -> dict[str, Any]:
     shape = dice.choices(["single", "array", "nodes"], [6, 2, 2])[0]
     fields: dict[str, Any] = {
         "shape": shape,
@@ -77,6 +125,8 @@ def _job(dice: Random, labels: list[str]) -> dict[str, Any]:
     }
     if dice.random() < 0.5:
         fields["timeout"] = dice.choice([60, 90])
+    if has_fences:
+        fields["fence"] = dice.choice(FENCES_S)
     if labels and dice.random() < 0.3:
         fields["after"] = tuple(sorted(dice.sample(labels, min(len(labels), dice.randint(1, 2)))))
     return fields
@@ -84,7 +134,7 @@ def _job(dice: Random, labels: list[str]) -> dict[str, Any]:
 
 def _span(dice: Random) -> float:
     """Draw how long something lasts: around each of the limits that programs have."""
-    return round(dice.choice([0.5, 3, 8, 20, 35, 50, 70, 90]) * dice.uniform(0.6, 1.3), 1)
+    return round(dice.choice([0.5, 3, 8, 20, 35, 50, 70, 90, 110]) * dice.uniform(0.6, 1.3), 1)
 
 
 def _machine(dice: Random) -> str:
@@ -123,6 +173,12 @@ DRAWS: dict[str, Callable[[Random], dict[str, Any]]] = {
     "stop-etcd": lambda dice: {"span": _span(dice)},
     "slow-etcd": lambda dice: {"delay": dice.choice([0.3, 1, 4]), "span": _span(dice)},
     "commit": lambda dice: {"how": dice.choice(("unsaid", "undone", "late", "full"))},
+    "cut-hosts": lambda dice: {
+        "b": dice.choice(("controllers", "controllers", *CONTROLLERS)),
+        "way": dice.choice(("both", "there", "back")),
+        "span": round(dice.choice([20, 60, 100]) * dice.uniform(0.6, 1.3), 1),
+    },
+    "compact": lambda dice: {"who": dice.choice(CONTROLLERS), "span": dice.choice([0.5, 3, 8])},
     "lose-lease": lambda dice: {},
     "two-leaders": lambda dice: {"who": _machine(dice), "span": round(dice.uniform(1.6, 2.6), 1)},
     "clock": lambda dice: {
@@ -131,6 +187,15 @@ DRAWS: dict[str, Callable[[Random], dict[str, Any]]] = {
     },
     "clock-and-kill": lambda dice: {"who": _machine(dice), "hours": dice.choice([-2, 2]), "span": 0.5},
 }
+OF_ARCHIVES: dict[str, Callable[[Random], dict[str, Any]]] = {
+    "archive": lambda dice: {"how": dice.choice(("away", "slow")), "span": _span(dice)},
+    "crash-archiving": lambda dice: {"how": dice.choice(("before", "after")), "span": _span(dice)},
+}
+"""Of worlds with an archive."""
+OF_QUOTAS: dict[str, Callable[[Random], dict[str, Any]]] = {
+    "fill-etcd": lambda dice: {"share": dice.choice([0.3, 0.7, 1.0])}
+}
+"""Of worlds whose etcd has a quota."""
 
 
 def _restores(dice: Random) -> list[Step]:

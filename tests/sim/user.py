@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from grpc.aio import AioRpcError
 
-from batchyard.errors import BatchyardError, DeadlineExceededError, UnavailableError
+from batchyard.errors import (
+    BatchyardError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    NotFoundError,
+    Reason,
+    UnavailableError,
+)
 from batchyard.rpc_errors import error_from_rpc
 from batchyard.v1 import job_definition_pb2, job_pb2, job_pb2_grpc, resources_pb2
 
@@ -20,6 +27,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 5.0
 LOOK_S = 12.0
+AGAIN = 0.3
+"""How many of the looks are another submission."""
 
 
 class User:
@@ -35,6 +44,7 @@ class User:
             for address, channel in channels.items()
         }
         self._address = next(iter(channels))
+        self._requests: dict[str, job_pb2.SubmitJobRequest] = {}
         program.start(self._look())
 
     def submit(self, label: str, **job: Any) -> None:
@@ -48,6 +58,7 @@ class User:
     async def _submit(self, label: str, job: dict[str, Any]) -> None:
         known = self._yard.witness.acknowledged
         request = request_of(label, job, [known[other] for other in job.get("after", ()) if other in known])
+        self._requests[label] = request
         answer = await self._until_answered(f"submit {label}", "SubmitJob", request)
         if answer is not None:
             self._yard.witness.submitted(label, answer.job_id)
@@ -79,30 +90,47 @@ class User:
                 return await self._ask(how, request)
             except BatchyardError as error:
                 why = error
-            if not isinstance(why, UnavailableError | DeadlineExceededError):
+            if not isinstance(why, UnavailableError | DeadlineExceededError) and why.reason != Reason.STORE_FULL:
                 self._refused(what, why)
                 return None
             await asyncio.sleep(self._dice.uniform(0.3, 3.0))
 
     def _refused(self, what: str, why: BatchyardError) -> None:
         self._yard.witness.told("user", f"{what} is refused: {why}")
-        if not self._yard.was_restored and type(why).__name__ not in ("NotFoundError", "FailedPreconditionError"):
+        if self._yard.was_restored:
+            return
+        if what.startswith("submit") and isinstance(why, NotFoundError):
+            self._yard.witness.violated("I10", f"{what}: {why}, though it was acknowledged")
+        elif not isinstance(why, NotFoundError | FailedPreconditionError):
             self._yard.broken("user", why)
 
     async def _look(self) -> None:
-        """Look at jobs one by one, whose submission was acknowledged before."""
+        """Look at jobs one by one, whose submission was acknowledged before, or submit them once more."""
         while True:
             await asyncio.sleep(self._dice.uniform(0.2, 1.5) * LOOK_S)
             known = self._yard.witness.acknowledged
             if not known:
                 continue
             label = self._dice.choice(sorted(known))
+            if self._dice.random() < AGAIN:
+                await self._submit_again(label)
+                continue
             try:
                 request = job_pb2.DescribeJobsRequest(job_ids=[known[label]])
                 answer = await self._ask("DescribeJobs", request)
             except BatchyardError:
                 continue
             self._yard.witness.described(label, answer.jobs[0] if answer.jobs else None)
+
+    async def _submit_again(self, label: str) -> None:
+        """Submit by the same request what was acknowledged, as who lost the answer."""
+        was_restored = self._yard.was_restored
+        try:
+            answer = await self._ask("SubmitJob", self._requests[label])
+        except BatchyardError:
+            return
+        if self._yard.was_restored is was_restored:
+            self._yard.witness.submitted(label, answer.job_id, is_again=True)
 
 
 def request_of(label: str, job: dict[str, Any], after: list[str]) -> job_pb2.SubmitJobRequest:
@@ -116,6 +144,7 @@ def request_of(label: str, job: dict[str, Any], after: list[str]) -> job_pb2.Sub
         queue=job["queue"],
         request_id=f"request-{label}",
         timeout_s=job.get("timeout", 0),
+        fence_s=job.get("fence", 0),
         retry_strategy=job_definition_pb2.RetryStrategy(attempts=job["attempts"]),
         depends_on=[job_pb2.Dependency(job_id=job_id) for job_id in after],
     )

@@ -2,9 +2,9 @@
 The witness: sees starts and ends with its own eyes, each commit, each answer, and holds the invariants to them.
 
 I1 lost, I2 once, I3 no overlap, I4 claimed, I5 truth, I6 capacity, I7 monotone, I8 leader, I9 clean,
-I10 answers; and three that these do not say: H, what is claimed for a host that nobody hears; L, all
-comes to rest once nothing fails any more; X, a program broke. It knows nothing of faults but
-which machines were damaged, and believes no program's word.
+I10 answers; and four that these do not say: B, who is given up though too many fell silent at once; H, what
+is claimed for a host that nobody hears; L, all comes to rest once nothing fails any more; X, a program
+broke. It knows nothing of faults but which machines were damaged, and believes no program's word.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.core.law import described, written
 
+from batchyard.ids import HostId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import (
@@ -28,8 +29,11 @@ from batchyard_controller.core.commands import (
     SendStart,
     SendStop,
 )
-from batchyard_controller.core.jobs.retention import Retention
+from batchyard_controller.core.model.hosts import Host
+from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.core.model.past import sums_of
 from batchyard_controller.core.model.units import units_of
+from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.world import invariants
 from batchyard_controller.core.world.world import World
@@ -87,6 +91,8 @@ class Witness:
         self._endings: dict[str, Any] = {}
         self._seen_final: dict[str, int] = {}
         self._epoch = 0
+        self._given_up: list[str] = []
+        """Attempts that were given up or have ended, since a leader's world was looked at."""
 
     def forget_endings(self) -> None:
         """Let jobs end anew, as a backup does not know how they ended."""
@@ -162,8 +168,8 @@ class Witness:
         for key, value in changes.items():
             kind, _, name = key.partition("/")
             match kind:
-                case "job" if value is None and name in self.acknowledged.values():
-                    self.violated("I1", f"{name} was acknowledged and is deleted")
+                case "job" if value is None:
+                    self._on_left(name)
                 case "attempt":
                     self._on_attempt(name, value)
                 case "state" if value is not None:
@@ -173,6 +179,10 @@ class Witness:
     def _on_attempt(self, name: str, value: bytes | None) -> None:
         if value is None:
             self._unclaimed.add(name)
+            self._given_up.append(name)
+            run = self.runs.get(name)
+            if run is not None and run.ended_at is None and not self._yard.was_restored:
+                self.violated("I3", f"{name} is given up while it runs on {run.machine}")
             return
         if name in self._unclaimed and not self._yard.was_restored:
             self.violated("I7", f"{name} is claimed again after it ended")
@@ -185,11 +195,24 @@ class Witness:
         if ending is not None:
             self._endings[job_id] = ending
 
+    def _on_left(self, job_id: str) -> None:
+        """Look at the archive for a job that was deleted in the store."""
+        is_acknowledged = job_id in self.acknowledged.values()
+        if self._yard.traits.keep_jobs is None:
+            if is_acknowledged:
+                self.violated("I1", f"{job_id} was acknowledged and is deleted")
+            return
+        job = self._yard.shelf.jobs().get(job_id)
+        if job is None:
+            self.violated("I1", f"{job_id} is deleted, and not in the archive")
+        elif not job.state.is_final:
+            self.violated("I1", f"{job_id} is archived as {job.state}")
+
     # What is answered ---------------------------------------------------------
 
-    def submitted(self, label: str, job_id: str) -> None:
-        self.counts["acknowledged"] += 1
-        self.told("user", f"{label} is acknowledged")
+    def submitted(self, label: str, job_id: str, *, is_again: bool = False) -> None:
+        self.counts["repeats" if is_again else "acknowledged"] += 1
+        self.told("user", f"{label} is acknowledged{' again' * is_again}")
         known = self.acknowledged.setdefault(label, job_id)
         if known != job_id:
             self.counts["twice"] += 1
@@ -211,19 +234,34 @@ class Witness:
 
     # What a leader holds ------------------------------------------------------
 
+    def look_at_given_up(self, world: World, controller: ControllerProgram) -> None:
+        """Look whose attempts a leader gave up, and who else was silent for it then."""
+        given_up, self._given_up = self._given_up, []
+        tick_ms = controller.leadership.driver._ticked_boot_ms
+        released_at = self._yard.operator.released_at
+        for attempt_id in given_up:
+            host = world.hosts.get(HostId(self._claims[attempt_id]["host_id"]))
+            if host is None or host.is_reachable or host.record.reclaimed_at_ms or released_at >= 0:
+                continue
+            silent, heard = _silent_with(world, host, tick_ms)
+            if silent and (silent >= limits.BRAKE_HOSTS_MIN or not heard) and silent > 1:
+                name = host.record.facts.name
+                self.violated("B", f"{attempt_id} on {name} is given up; {silent} hosts fell silent, {heard} are heard")
+
     def sink(self, controller: ControllerProgram, epoch: int, sessions: Any) -> Sink:
         return Sink(self, controller, epoch, sessions)
 
     # In the end ---------------------------------------------------------------
 
-    def at_rest(self, world: World, pairs: dict[str, bytes]) -> None:
+    def at_rest(self, world: World, pairs: dict[str, bytes], archived: dict[str, Job]) -> None:
         """Look at everything once nothing goes on any more."""
+        jobs = {**archived, **world.jobs}
         for label, job_id in self.acknowledged.items():
-            job = world.find(job_id)
-            if job is None:
+            if job_id not in jobs:
                 self.counts["lost"] += 1
                 self.violated("I1", f"{label} was acknowledged and is lost")
-        for job in world.jobs.values():
+        self._check_archive(world, archived)
+        for job in jobs.values():
             self.labels.setdefault(job.id, job.name)
             for unit in units_of(job):
                 self._check_truth(unit)
@@ -236,9 +274,24 @@ class Witness:
             if run.ended_at is None:
                 self.violated("I9", f"{attempt_id} still runs on {run.machine}")
 
+    def _check_archive(self, world: World, archived: dict[str, Job]) -> None:
+        """Look whether jobs that left stand apart from those that stay, and were summed once."""
+        left = {job_id: job for job_id, job in archived.items() if job_id not in world.jobs}
+        self.counts["archived"] += len(left)
+        numbers = Counter(job.seq for job in (*left.values(), *world.jobs.values()))
+        if twice := [number for number, times in numbers.items() if times > 1]:
+            self.violated("I10", f"number {twice[0]} in the order of submission is that of two jobs")
+        sums: dict[str, UsageSum] = {}
+        for job in left.values():
+            for name, each in sums_of(job).items():
+                sums.setdefault(name, UsageSum()).merge(each)
+        if sums != world.past and not self._yard.was_restored:
+            told, true = (sum(each.attempts for each in some.values()) for some in (world.past, sums))
+            self.violated("I9", f"of jobs that left {told} attempts are summed; there were {true}")
+
     def same_when_restored(self, world: World, records: Any, now: Any) -> None:
         try:
-            again = described(restore(records, now, Retention()))
+            again = described(restore(records, now, world.retention))
         except Exception as error:  # noqa: BLE001  # as a new leader, which would break
             self.violated("I9", f"no world can be restored from the store: {error}")
             return
@@ -280,6 +333,7 @@ class Sink:
 
     def carry_out(self, world: World, commands: Iterable[Command]) -> None:
         commands = list(commands)
+        self._witness.look_at_given_up(world, self._controller)
         if commands:
             try:
                 invariants.check(world)
@@ -320,6 +374,17 @@ class Sink:
     def close(self) -> None:
         self._witness.told(self._controller.name, f"epoch {self._epoch} is over for it")
         self._sessions.close()
+
+
+def _silent_with(world: World, host: Host, tick_ms: int) -> tuple[int, int]:
+    """Return how many hosts fell silent at once with one that has, and how many are heard, as of a leader's last tick."""
+    last_ms = host.heard_boot_ms
+    if tick_ms - last_ms < limits.CONTACT_LIMIT_MS:
+        return 0, 0
+    others = [each for each in world.hosts.values() if each is not host and (each.attempts or each.is_reachable)]
+    silent = [each for each in others if tick_ms - each.heard_boot_ms >= limits.CONTACT_LIMIT_MS]
+    at_once = [each for each in silent if abs(each.heard_boot_ms - last_ms) <= limits.BRAKE_WINDOW_MS // 2]
+    return len(at_once) + 1, len(others) - len(at_once)
 
 
 def _host(world: World, command: Any) -> str:

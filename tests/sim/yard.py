@@ -7,7 +7,7 @@ It plays a story: first things are asked and fail, then all is mended and has to
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -17,17 +17,20 @@ from tests.core.yard import Yard as Settings
 
 from batchyard.ids import JobId, uuid7
 from batchyard_agent import driver as agent_driver
-from batchyard_controller import app, leadership
+from batchyard_controller import app, archivist, leadership
 from batchyard_controller.core.model.restores import LAST_RESTORE
 from batchyard_controller.core.model.settings import Preemption
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.reactor.hosts import BRAKE_HOLDS
 from batchyard_controller.restore_command import begin_generation
+from batchyard_controller.store import archive as store_archive
 from batchyard_controller.store import etcd as etcd_store
+from batchyard_controller.store import etcd_janitor
 from batchyard_controller.store import lease as store_lease
 from batchyard_controller.store.codec import encode_record, encode_touched, load_records
 from batchyard_controller.store.keys import key_of
-from batchyard_controller.store.packing import LEADER_KEY
-from batchyard_controller.store.protocol import Put
+from batchyard_controller.store.packing import LEADER_KEY, pack
+from batchyard_controller.store.protocol import Atom, Put
 
 from .calls import Channel, Server
 from .etcd import ADDRESS, Etcd, Pair
@@ -36,8 +39,10 @@ from .lease import Keeper, Line
 from .loop import _PROGRAM, EndlessError, Program, VirtualLoop
 from .machine import WALL_MS, Machine
 from .network import Network, Site
+from .operator import Operator
 from .programs import PREFIX, AgentProgram, ControllerProgram
-from .story import CHAOS_S, CONTROLLERS, CPUS, Step
+from .shelf import Shelf, Worker
+from .story import CHAOS_S, CONTROLLERS, CPUS, Step, Traits
 from .user import User
 from .witness import Witness
 
@@ -48,6 +53,10 @@ POLL_S = 1.0
 IDLE_S = 5.0
 """How often an agent looks at what no timer of its own is set for; whatever becomes due wakes it in time."""
 TWIN_REST_S = 10.0
+LARGER = 100
+"""An etcd whose quota was reached is given so many times as much when all is mended."""
+FOR_OPERATORS = (BRAKE_HOLDS, "store")
+"""What controllers tell by an error of the log that is none of theirs."""
 CALM_S = 5.0
 """So long nothing may go on before it counts as rest: acknowledgements and removals follow ends."""
 
@@ -55,7 +64,8 @@ CALM_S = 5.0
 class Yard:
     """One world, from its beginning to its rest."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, traits: Traits) -> None:
+        self.traits = traits
         self.dice = Random(f"world {seed}")
         self.loop = VirtualLoop(self.broken)
         self.transcript: list[tuple[float, str, str]] = []
@@ -64,10 +74,13 @@ class Yard:
         self.network.resolve = self._resolve
         self.was_restored = False
         self._job_numbers = 0
+        self.shelf = Shelf(self.loop, Random(f"shelf {seed}"))
         self.faults = Faults(self)
+        self.shelf.on_crash = self.faults.crash
         self._all: list[Any] = []
         """Everything that ever was: nothing is collected, and so finalized, before the end."""
         self.etcd = Etcd(self.network, Random(f"etcd {seed}"), PREFIX, self.witness.committed)
+        self.etcd.space.quota_bytes = traits.quota_bytes
         self._store_settings()
         self.etcd_up()
         self.machines = {name: self._make_machine(name, n) for n, name in enumerate(CPUS)}
@@ -78,9 +91,13 @@ class Yard:
             self.controller_up(name)
         for machine in self.machines.values():
             self.agent_up(machine)
-        program = Program(self.loop, "user", self.broken)
-        site = self.network.site("user", program)
-        self.user = User(self, program, {name: Channel(self.network, site, name) for name in CONTROLLERS})
+        self.user = User(self, *self._at_desk("user"))
+        self.operator = Operator(self, *self._at_desk("operator"))
+
+    def _at_desk(self, who: str) -> tuple[Program, dict[str, Channel]]:
+        program = Program(self.loop, who, self.broken)
+        site = self.network.site(who, program)
+        return program, {name: Channel(self.network, site, name) for name in CONTROLLERS}
 
     def begin_generation(self) -> None:
         """Call `controller restore`."""
@@ -98,8 +115,9 @@ class Yard:
     def _store_settings(self) -> None:
         settings = Settings()
         settings.environment()
-        settings.queue("low", priority=1, preemptible=True)
-        settings.queue("high", priority=5, preemption=Preemption.LOWER_PRIORITY)
+        low, high = self.traits.low_fence_s, self.traits.high_fence_s
+        settings.queue("low", priority=1, preemptible=True, fence_s=low)
+        settings.queue("high", priority=5, preemption=Preemption.LOWER_PRIORITY, fence_s=high)
         for atom in encode_touched(settings.world, settings.world.ledger.take()):
             for change in atom:
                 assert isinstance(change, Put)
@@ -168,7 +186,8 @@ class Yard:
                 self.agent_up(machine, name)
 
         dice = Random(f"agent {machine.name} {self.dice.random()}")
-        agent = AgentProgram(machine, program, dice, end, name)
+        is_old = self.traits.old_agent == (name or machine.name)
+        agent = AgentProgram(machine, program, dice, end, name, is_old=is_old)
         self.agents[machine.name] = agent
         self._all.append(agent)
         program.start(agent.run())
@@ -212,6 +231,8 @@ class Yard:
         self.witness.told("**", "all is mended")
         self.etcd.faults.clear()
         self.etcd.slow_s = 0.0
+        self.etcd.space.quota_bytes *= LARGER  # what an operator is told to do
+        self.shelf.crashes.clear()
         self.network.heal_all()
         self.faults.end_all()
         self.wall_off_ms.clear()
@@ -223,6 +244,7 @@ class Yard:
         for controller in self.controllers.values():
             assert controller is not None
             controller.wall_off_ms = 0
+        self.operator.program.start(self.operator.see_to_hosts())
 
     def _come_to_rest(self) -> None:
         calm_since = None
@@ -241,7 +263,8 @@ class Yard:
             self.witness.violated("L", f"after {REST_S:.0f} s without a fault {why}")
         elif (leader := self.leader) is not None:
             world = leader.leadership.driver._world
-            self.witness.at_rest(world, self.stored())
+            archived = self.shelf.jobs() if self.traits.keep_jobs is not None else {}
+            self.witness.at_rest(world, self.stored(), archived)
             records = self._load()
             self.witness.same_when_restored(world, records, leader.clock())
 
@@ -269,6 +292,8 @@ class Yard:
             host = next((h for h in world.hosts.values() if h.record.id == machine.disk.meta.host_id), None)
             if host is None or not host.session:
                 return f"{machine.name} is not connected"
+        if self.traits.keep_jobs is not None and archivist._due(world):
+            return "jobs are to be archived"
         return ""
 
     def stored(self) -> dict[str, bytes]:
@@ -297,6 +322,8 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _complain(yard: Yard) -> Any:
     def note(logger: Any, method: str, words: dict[str, Any]) -> Any:
+        if words["event"] in FOR_OPERATORS:
+            raise structlog.DropEvent
         yard.broken(f"{words.get('method', '')}", words.get("exc_info") or RuntimeError(str(words)))
         raise structlog.DropEvent
 
@@ -327,6 +354,9 @@ def in_place_of_the_real(yard: Yard) -> Iterator[None]:
     def read_time() -> float:
         return yard.loop.time()
 
+    def cut(atoms: Sequence[Atom]) -> list[list[Atom]]:
+        return [[atom] for atom in atoms] or [[]] if yard.traits.is_narrow else pack(atoms)
+
     twins = (
         (grpc.aio, "insecure_channel", open_channel),
         (grpc.aio, "server", make_server),
@@ -338,6 +368,10 @@ def in_place_of_the_real(yard: Yard) -> Iterator[None]:
         (etcd_store, "LeaseKeeper", lambda *of_lease: Keeper(yard.network, *of_lease)),
         (etcd_store, "EtcdLine", Line),
         (etcd_store, "now", read_time),
+        (etcd_store, "pack", cut),
+        (etcd_janitor, "now", read_time),
+        (etcd_janitor, "_read_quota", lambda *_: yard.etcd.space.quota_bytes),
+        (store_archive, "ThreadPoolExecutor", lambda **_: Worker(yard.shelf)),
         (store_lease, "now", read_time),
     )
     former = [(owner, name, getattr(owner, name)) for owner, name, _ in twins]

@@ -1,0 +1,88 @@
+"""
+The operator: sees to hosts that are gone for good, once nothing fails any more, as docs/operations.md says.
+
+He knows with his own eyes which machines lost their identity, and that nothing of it runs there any
+more. Some let go of the brake and wait for fences; all remove by force what then still holds anything up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from grpc.aio import AioRpcError
+
+from batchyard.errors import BatchyardError
+from batchyard.rpc_errors import error_from_rpc
+from batchyard.v1 import host_pb2, host_pb2_grpc
+
+from .calls import Channel
+from .loop import Program
+
+if TYPE_CHECKING:
+    from .machine import Machine
+    from .yard import Yard
+
+TIMEOUT_S = 5.0
+LOOK_S = 5.0
+PATIENCE_S = (0.0, 200.0)
+"""How long they wait for fences: not at all, or for longer than any of a number of seconds."""
+
+
+class Operator:
+    """Of one world."""
+
+    def __init__(self, yard: Yard, program: Program, channels: dict[str, Channel]) -> None:
+        self.program = program
+        self.removed: set[str] = set()
+        """Hosts that he said are gone, at first."""
+        self.released_at = -1.0
+        """When he let go of the brake."""
+        self._yard = yard
+        self._patience_s = Random(f"operator {yard.dice.random()}").choice(PATIENCE_S)
+        self._stubs = [host_pb2_grpc.HostServiceStub(channel) for channel in channels.values()]  # type: ignore[no-untyped-call]
+
+    async def see_to_hosts(self) -> None:
+        """Look now and then who is gone, for ever."""
+        began_at = self._yard.loop.time()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            gone = [each for machine in self._yard.machines.values() for each in self._gone(machine)]
+            if not gone:
+                continue
+            if self._yard.loop.time() - began_at < self._patience_s:
+                await self._release()
+                continue
+            for host_id in gone:
+                await self._remove(host_id)
+
+    def _gone(self, machine: Machine) -> list[str]:
+        """Return which hosts a machine was that are not to come back, and of which nothing runs."""
+        keeps = {running.host_id for running in machine.running.values()}
+        return [each for each in machine.former_ids if each not in keeps]
+
+    async def _release(self) -> None:
+        summary = await self._ask("SummarizeHosts", host_pb2.SummarizeHostsRequest())
+        if summary is not None and summary.HasField("brake"):
+            # It counts from when it was asked for: of what is unsaid it may have come to pass.
+            self.released_at = self._yard.loop.time()
+            self._yard.witness.told("operator", "lets go of the brake")
+            await self._ask("ReleaseBrake", host_pb2.ReleaseBrakeRequest())
+
+    async def _remove(self, host_id: str) -> None:
+        listed = await self._ask("ListHosts", host_pb2.ListHostsRequest())
+        if listed is not None and any(host.id == host_id for host in listed.hosts):
+            self.removed.add(host_id)
+            self._yard.witness.told("operator", f"removes host {host_id}")
+            await self._ask("RemoveHost", host_pb2.RemoveHostRequest(host=host_id, force=True))
+
+    async def _ask(self, how: str, request: Any) -> Any | None:
+        """Ask one controller after the other; None: none answers well, and he will look again."""
+        for stub in self._stubs:
+            try:
+                return await getattr(stub, how)(request, timeout=TIMEOUT_S)
+            except AioRpcError as error:
+                why: BatchyardError = error_from_rpc(error, "")
+            self._yard.witness.told("operator", f"{how}: {why}")
+        return None

@@ -1,0 +1,93 @@
+"""
+The shelf: a file system that both controllers have their archive on, and what befalls it.
+
+The archive is the real one, with real SQLite files in a folder of this world. What is a thread
+there is a part of its controller's program here: it stands still and dies with it, and goes on
+where nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from batchyard_controller.core.model.jobs import Job
+from batchyard_controller.store import archive
+
+from .loop import _PROGRAM, Program, VirtualLoop
+
+MEMORY = Path("/dev/shm")
+
+
+class Shelf:
+    """Of one world."""
+
+    def __init__(self, loop: VirtualLoop, dice: Random) -> None:
+        self.loop, self.dice = loop, dice
+        self.is_away = False
+        self.slow_s = 0.0
+        self.crashes: list[str] = []
+        """When who archives next dies: ``before`` it has written, or ``after``, before the store knows."""
+        self.on_crash: Callable[[Program], None] = lambda _: None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
+        return Path(self._folder.name)
+
+    def jobs(self) -> dict[str, Job]:
+        """Read all that is there, as whoever looks into the files; of a job that is there twice what the later term wrote."""
+        found: dict[str, bytes] = {}
+        for path in sorted(self.folder.glob("jobs-*.db")):
+            file = sqlite3.connect(path)
+            found.update(file.execute("SELECT id, records FROM jobs"))
+            file.close()
+        return {job.id: job for job in archive._unpack(found.values())}
+
+    def clear(self) -> None:
+        """Remove the files; who has them open may write on, and nobody reads it."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder.name, ignore_errors=True)
+            self._folder.cleanup()
+            self._folder = None
+
+
+class Worker:
+    """As much of a ``ThreadPoolExecutor`` of one thread as the archive asks for."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._free_at = 0.0
+
+    def submit(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """Have something done behind all that was asked before."""
+        shelf, program = self._shelf, _PROGRAM.get()
+        assert program is not None, "a controller asks"
+        done = shelf.loop.create_future()
+        took_s = shelf.dice.uniform(0.001, 0.02) + shelf.dice.random() * shelf.slow_s
+        self._free_at = max(self._free_at, shelf.loop.time()) + took_s
+        shelf.loop.call_at(self._free_at, self._do, program, done, work, args, context=program._context)
+        return done
+
+    def _do(self, program: Program, done: asyncio.Future[Any], work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        shelf = self._shelf
+        crash = shelf.crashes.pop(0) if shelf.crashes and work.__name__ == "_add" else ""
+        if crash == "before":
+            shelf.on_crash(program)
+            return
+        result, error = None, OSError("stale file handle") if shelf.is_away else None
+        if error is None:
+            result = work(*args)
+        if crash == "after":
+            shelf.on_crash(program)
+        elif not done.done():
+            done.set_result(result) if error is None else done.set_exception(error)
