@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import hmac
 import json
 import os
@@ -231,7 +230,7 @@ def _bridge_address() -> str:
 
 
 def _token(secret: str, attempt_id: str) -> str:
-    return hmac.new(bytes.fromhex(secret), attempt_id.encode(), hashlib.sha256).hexdigest()[:32]
+    return hmac.digest(bytes.fromhex(secret), attempt_id.encode(), "sha256").hex()[:32]
 
 
 def _response(status: HTTPStatus, document: Mapping[str, Any]) -> bytes:
