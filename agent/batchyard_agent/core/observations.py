@@ -122,7 +122,8 @@ def on_exited(table: Table, event: Exited, now: Now) -> list[Command]:
         return [Remove(attempt.attempt_id, attempt.runtime)]
     if attempt.phase is Phase.ENDED:
         return []
-    if table.fence_at_ms is not None and table.fence_at_ms <= now.boot_ms:
+    fence_at_ms = table.fence_at_ms
+    if fence_at_ms is not None and fence_at_ms <= now.boot_ms:
         # This agent stood still, and the guard has done what it did not. (That a container was
         # ended by it, its engine does not say.)
         commands = endings.raise_fence(table, now.boot_ms, now)
