@@ -7,7 +7,9 @@ silently ran without its volume would be worse than one that did not run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -41,6 +43,8 @@ PHASES = {
 }
 PERMISSIONS = {"READ": "r", "WRITE": "w", "MKNOD": "m"}
 """AWS's words for what a container may do with a device, and the engine's."""
+PLANS_MAX = 128
+"""So many different tasks are remembered: most attempts have the same as many others."""
 _LEVELS = Words(SecurityLevel, security_pb2.SecurityLevel.DESCRIPTOR)
 _USAGE = Rows(Usage, attempt_pb2.Usage)
 _RESOURCES = Rows(Resources, resources_pb2.Resources)
@@ -91,21 +95,19 @@ def spec_from(
         logs: Where its logs are.
         least: The security level of this host, which that of its queue does not lower.
     """
-    attempt_id = AttemptId(message.attempt_id)
-    task = task_messages.read_task(message) or NO_TASK
-    gpus: tuple[GpuClaim, ...] = _GPU_CLAIMS.read(message.gpus)
-    timeouts = [container.stop_timeout_s for container in task.containers]
+    plan = _plan(task_messages.read_task(message) or NO_TASK)
+    gpus: tuple[GpuClaim, ...] = _GPU_CLAIMS.read(message.gpus) if message.gpus else ()
     return AttemptSpec(
-        attempt_id=attempt_id,
-        runtime=task.runtime,
-        launch=_launch_spec(message, task, gpus, logs, _level(message).or_stricter(least)),
+        attempt_id=AttemptId(message.attempt_id),
+        runtime=plan.runtime,
+        launch=_launch_spec(message, plan, gpus, logs, _level(message).or_stricter(least)),
         timeout_s=message.timeout_s,
         gpus=gpus,
-        resources=task.resources,
+        resources=plan.resources,
         wire=message.SerializeToString(),
-        needs_secrets=any(container.secrets for container in task.containers),
-        refusal=_refusal(task),
-        stop_timeout_s=max(timeout_s or STOP_TIMEOUT_S for timeout_s in timeouts) if any(timeouts) else 0,
+        needs_secrets=plan.needs_secrets,
+        refusal=plan.refusal,
+        stop_timeout_s=plan.stop_timeout_s,
         fence_ms=_fence(message),
     )
 
@@ -129,16 +131,65 @@ def report_from(attempt: Attempt) -> agent_pb2.AttemptReport:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What follows from one container of a task alone; fields as in ``LaunchSpec``."""
+
+    container: Container
+    environment: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    devices: tuple[Device, ...]
+    part: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What follows from a task alone, whichever attempt is to run it; fields as in ``AttemptSpec``."""
+
+    task: Task
+    parts: tuple[_Part, ...]
+    runtime: str
+    resources: Resources
+    needs_secrets: bool
+    refusal: str
+    stop_timeout_s: int
+
+
+@lru_cache(maxsize=PLANS_MAX)
+def _plan(task: Task) -> _Plan:
+    timeouts = [container.stop_timeout_s for container in task.containers]
+    return _Plan(
+        task=task,
+        parts=tuple(_part(task, container) for container in task.containers),
+        runtime=task.runtime,
+        resources=task.resources,
+        needs_secrets=any(container.secrets for container in task.containers),
+        refusal=_refusal(task),
+        stop_timeout_s=max(timeout_s or STOP_TIMEOUT_S for timeout_s in timeouts) if any(timeouts) else 0,
+    )
+
+
+def _part(task: Task, container: Container) -> _Part:
+    return _Part(
+        container=container,
+        environment=dict(container.environment),
+        mounts=_mounts(task, container),
+        devices=tuple(_device(device) for device in container.linux_parameters.devices),
+        part="" if task.is_plain else container.shown_name,
+    )
+
+
 def _launch_spec(
-    message: agent_pb2.AttemptSpec, task: Task, gpus: tuple[GpuClaim, ...], logs: LogPlaces, level: SecurityLevel
+    message: agent_pb2.AttemptSpec, plan: _Plan, gpus: tuple[GpuClaim, ...], logs: LogPlaces, level: SecurityLevel
 ) -> LaunchSpec:
+    task = plan.task
     if task.is_plain:
-        return _launch_one(message, task, task.main, gpus, logs, level)
+        return _launch_one(message, task, plan.parts[0], gpus, logs, level)
     parts: list[LaunchSpec] = []
     left = list(gpus)
-    for container in task.containers:
-        count = container.resources.gpu_millis // GPU_WHOLE
-        parts.append(_launch_one(message, task, container, tuple(left[:count]), logs, level))
+    for part in plan.parts:
+        count = part.container.resources.gpu_millis // GPU_WHOLE
+        parts.append(_launch_one(message, task, part, tuple(left[:count]), logs, level))
         del left[:count]
     return LaunchSpec(
         attempt_id=message.attempt_id,
@@ -174,26 +225,25 @@ def _node_address(message: agent_pb2.AttemptSpec) -> str | None:
 def _launch_one(
     message: agent_pb2.AttemptSpec,
     task: Task,
-    container: Container,
+    part: _Part,
     gpus: tuple[GpuClaim, ...],
     logs: LogPlaces,
     level: SecurityLevel,
 ) -> LaunchSpec:
     """Say how one container is launched: the one of a plain task, or a part of another."""
-    part = "" if task.is_plain else container.shown_name
     return LaunchSpec(
         attempt_id=message.attempt_id,
         job_id=message.job_id,
-        container=container,
-        environment={**dict(container.environment), **message.environment, **gpu.visibility(gpus)},
+        container=part.container,
+        environment={**part.environment, **message.environment, **gpu.visibility(gpus)},
         gpu_uuids=tuple(claim.uuid for claim in gpus),
-        log_path=logs.path(AttemptId(message.attempt_id), part),
+        log_path=logs.path(AttemptId(message.attempt_id), part.part),
         labels=dict(message.tags),
-        log_bytes_max=container.log_size_mib << 20 or logs.bytes_max,
-        mounts=_mounts(task, container),
-        devices=tuple(_device(device) for device in container.linux_parameters.devices),
+        log_bytes_max=part.container.log_size_mib << 20 or logs.bytes_max,
+        mounts=part.mounts,
+        devices=part.devices,
         is_fargate=message.is_fargate,
-        part=part,
+        part=part.part,
         pid_mode=task.pid_mode,
         ipc_mode=task.ipc_mode,
         node_address=_node_address(message),

@@ -111,9 +111,9 @@ class Driver:
         self._room = asyncio.Event()
         self._room.set()
 
-    def observe(self, event: Event) -> None:
-        """Take an event, on the event loop's thread; events keep their order."""
-        self._events.append(event)
+    def observe(self, *events: Event) -> None:
+        """Take events, on the event loop's thread; they keep their order."""
+        self._events += events
         self._wake.set()
         if len(self._events) >= EVENTS_MAX:
             self._room.clear()
@@ -205,9 +205,14 @@ class Driver:
     def _carry_out(self, turn: Turn, group: asyncio.TaskGroup) -> None:
         if turn.reports and self._session is not None:
             self._session.send_reports(turn.reports)
+        removed: dict[str, list[AttemptId]] = {}
         for action in turn.actions:
             match action:
-                case Launch() | Adopt() | Signal() | Remove() | Discard():
+                case Launch(spec) if not spec.needs_secrets:
+                    self._launch(action, spec.launch)
+                case Remove(attempt_id, runtime):
+                    removed.setdefault(runtime, []).append(attempt_id)
+                case Launch() | Adopt() | Signal() | Discard():
                     group.create_task(self._command(action))
                 case Note(text, attempt_id):
                     log.warning(text, attempt=attempt_id)
@@ -216,20 +221,41 @@ class Driver:
                         self._session.leave(reason)
                 case _:
                     assert_never(action)
+        for runtime, attempt_ids in removed.items():
+            group.create_task(self._remove(runtime, attempt_ids))
 
-    async def _command(self, command: RuntimeCommand) -> None:
-        """Carry out one command. Whatever a runtime breaks with becomes an event that the core answers."""
+    def _launch(self, command: Launch, launch: LaunchSpec) -> None:
+        spec = command.spec
+        try:
+            self._runtime(spec.runtime).launch(launch.with_environment(self._find_variables(spec)))
+        except Exception as error:  # noqa: BLE001  # whatever it is
+            self._note_broken(command, error)
+
+    async def _remove(self, runtime: str, attempt_ids: Sequence[AttemptId]) -> None:
+        try:
+            broken = await self._runtime(runtime).remove(attempt_ids)
+        except Exception as error:  # noqa: BLE001  # whatever it is
+            broken = dict.fromkeys(attempt_ids, error)
+        for attempt_id, why in broken.items():
+            self._note_broken(Remove(AttemptId(attempt_id), runtime), why)
+
+    async def _command(self, command: Launch | Adopt | Signal | Discard) -> None:
+        """Carry out one command that may take its time."""
         try:
             await self._command_runtime(command)
-        except Exception as error:
-            log.debug("a runtime broke", command=command, exc_info=True)
-            is_away = isinstance(error, RuntimeUnavailableError)
-            self.observe(CommandFailed(command=command, error=f"{type(error).__name__}: {error}", is_away=is_away))
+        except Exception as error:  # noqa: BLE001  # whatever it is
+            self._note_broken(command, error)
 
-    async def _command_runtime(self, command: RuntimeCommand) -> None:
+    def _note_broken(self, command: RuntimeCommand, error: Exception) -> None:
+        """Whatever a runtime breaks with becomes an event that the core answers."""
+        log.debug("a runtime broke", command=command, exc_info=error)
+        is_away = isinstance(error, RuntimeUnavailableError)
+        self.observe(CommandFailed(command=command, error=f"{type(error).__name__}: {error}", is_away=is_away))
+
+    async def _command_runtime(self, command: Launch | Adopt | Signal | Discard) -> None:
         match command:
             case Launch(spec):
-                await self._launch(spec)
+                await self._launch_with_secrets(command, spec)
             case Adopt(spec):
                 adoption = await self._runtime(spec.runtime).adopt(await self._recalled(spec))
                 self.observe(Adopted(attempt_id=spec.attempt_id, adoption=adoption))
@@ -238,24 +264,20 @@ class Driver:
                 self._give_up_secrets(attempt_id)
             case Signal(attempt_id, runtime, signal):
                 await self._runtime(runtime).signal(attempt_id, signal)
-            case Remove(attempt_id, runtime):
-                await self._runtime(runtime).remove(attempt_id)
             case Discard(attempt_id, runtime):
                 await self._runtime(runtime).discard(attempt_id)
                 self.observe(Discarded(attempt_id=attempt_id))
             case _:
                 assert_never(command)
 
-    async def _launch(self, spec: AttemptSpec) -> None:
-        """Have an attempt launched, its secrets first fetched; they stay in this call's memory."""
-        runtime, launch = self._runtime(spec.runtime), spec.launch
-        if spec.needs_secrets:
-            try:
-                launch = launch.with_secrets(await self._fetch_secrets(spec.attempt_id))
-            except NoSecretsError as error:
-                self.observe(StartFailed(attempt_id=spec.attempt_id, reason=str(error)))
-                return
-        await runtime.launch(launch.with_environment(self._find_variables(spec)))
+    async def _launch_with_secrets(self, command: Launch, spec: AttemptSpec) -> None:
+        """Have an attempt launched once its secrets are here; they stay in this call's memory."""
+        try:
+            launch = spec.launch.with_secrets(await self._fetch_secrets(spec.attempt_id))
+        except NoSecretsError as error:
+            self.observe(StartFailed(attempt_id=spec.attempt_id, reason=str(error)))
+            return
+        self._launch(command, launch)
 
     async def _recalled(self, spec: AttemptSpec) -> LaunchSpec:
         """

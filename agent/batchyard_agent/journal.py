@@ -71,6 +71,8 @@ _COLUMNS = (
     "containers",
 )
 _WRITE = f"INSERT OR REPLACE INTO attempts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_BURY = "UPDATE attempts SET phase = 'DONE', done_at_ms = ?, spec = NULL WHERE attempt_id = ?"
+"""All else stays as it was when the attempt had ended."""
 
 ROOM_BYTES = 8 << 20
 """What the database and its log have in themselves; a log of the usual 1000 pages is written over from its beginning."""
@@ -215,12 +217,20 @@ class Journal:
         connection.execute(f"PRAGMA synchronous = {'NORMAL' if meta is None else 'FULL'}")
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(_WRITE, map(_row, rows))
+            connection.executemany(_WRITE, map(_row, self._bury(rows)))
             if forgotten:
                 connection.executemany("DELETE FROM attempts WHERE attempt_id = ?", [(a,) for a in forgotten])
             if meta is not None:
                 _write_meta(connection, meta)
         self._is_unsynced = meta is None
+
+    def _bury(self, rows: Sequence[Attempt]) -> Sequence[Attempt]:
+        """Make tombstones of the rows of those that are done, and return whose rows are yet to be written whole."""
+        done = [attempt for attempt in rows if attempt.phase is Phase.DONE]
+        written = self._connection.executemany(_BURY, ((attempt.done_at_ms, attempt.attempt_id) for attempt in done))
+        if written.rowcount < len(done):
+            return rows
+        return [attempt for attempt in rows if attempt.phase is not Phase.DONE]
 
 
 def _is_full(error: sqlite3.Error) -> bool:

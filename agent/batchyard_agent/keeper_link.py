@@ -19,13 +19,14 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
+from batchyard.records import replace
 from batchyard.state_folder import make_private_folder
 from batchyard_agent import keeper
 from batchyard_agent.keeper import kernel, marks, wire

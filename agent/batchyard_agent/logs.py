@@ -36,6 +36,8 @@ TOTAL_BYTES_MAX = 1 << 30
 
 _BLOCK = 64 << 10
 _SUFFIX = ".log"
+_QUOTED = {code: quote(chr(code), safe="") for code in range(128)}
+"""All that there is in most ids, by its code: ``quote`` looks at letter by letter."""
 _PART_LENGTH_MAX = 100
 
 
@@ -98,7 +100,8 @@ class Logs:
         if len(part) > _PART_LENGTH_MAX:  # a file's name has 255 bytes at most
             part = part[:_PART_LENGTH_MAX] + hashlib.sha256(part.encode()).hexdigest()[:16]
         # No quoted text holds the comma.
-        return self._folder / (quote(attempt_id, safe="") + (f",{quote(part, safe='')}" if part else "") + _SUFFIX)
+        name = attempt_id.translate(_QUOTED) if attempt_id.isascii() else quote(attempt_id, safe="")
+        return self._folder / (name + (f",{quote(part, safe='')}" if part else "") + _SUFFIX)
 
     async def read(
         self,

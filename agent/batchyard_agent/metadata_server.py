@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import hmac
 import json
 import os
@@ -124,16 +123,11 @@ class MetadataServer:
         address = self._address_for(spec.runtime, network)
         if self._remembered is None or not address:
             return {}
-        name = f"{task_id(spec.attempt_id)}-{_token(self._remembered.secret, spec.attempt_id)}"
         base = f"http://{address}:{self._remembered.port}"
-        parts = [part.part for part in spec.launch.parts] or [""]
-        return {
-            part: {
-                variable: f"{base}/{version}/{name}{f'/container/{part}' if part else ''}"
-                for variable, version in VARIABLES.items()
-            }
-            for part in parts
-        }
+        name = f"{task_id(spec.attempt_id)}-{_token(self._remembered.secret, spec.attempt_id)}"
+        if not spec.launch.parts:
+            return {"": _variables(base, name)}
+        return {part.part: _variables(base, f"{name}/container/{part.part}") for part in spec.launch.parts}
 
     def listen_for(self, runtime: str) -> str:
         """
@@ -230,8 +224,12 @@ def _bridge_address() -> str:
     return next((a.address for a in psutil.net_if_addrs().get(BRIDGE, ()) if a.family is socket.AF_INET), "")
 
 
+def _variables(base: str, path: str) -> dict[str, str]:
+    return {variable: f"{base}/{version}/{path}" for variable, version in VARIABLES.items()}
+
+
 def _token(secret: str, attempt_id: str) -> str:
-    return hmac.new(bytes.fromhex(secret), attempt_id.encode(), hashlib.sha256).hexdigest()[:32]
+    return hmac.digest(bytes.fromhex(secret), attempt_id.encode(), "sha256").hex()[:32]
 
 
 def _response(status: HTTPStatus, document: Mapping[str, Any]) -> bytes:

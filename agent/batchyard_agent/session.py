@@ -375,8 +375,7 @@ class Session:
                 case "entry":
                     self._begin_entry(response.entry)
                 case _:
-                    for event in events_from(response, self._logs, self._decode):
-                        self._driver.observe(event)
+                    self._driver.observe(*events_from(response, self._logs, self._decode))
                     await self._driver.room()
 
     def _on_heartbeat_ack(self, response: agent_pb2.ConnectResponse) -> None:

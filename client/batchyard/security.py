@@ -40,7 +40,7 @@ class SecurityLevel(StrEnum):
 
     def or_stricter(self, other: SecurityLevel) -> SecurityLevel:
         """Return the stricter of two."""
-        return max(self, other, key=list(SecurityLevel).index)
+        return self if self is other else max(self, other, key=list(SecurityLevel).index)
 
 
 def not_allowed(task: Task, level: SecurityLevel) -> Iterator[tuple[int, str, str]]:

@@ -120,7 +120,7 @@ async def test_containers_are_on_the_network_that_the_operator_chose(tmp_path, s
     await runtime.open(seen)
     look = "busybox readlink /proc/self/ns/net; cat /proc/net/dev"
     spec = container_spec(tmp_path, named(network), "sh", "-c", look)
-    await runtime.launch(spec)
+    runtime.launch(spec)
     assert isinstance(await seen.end_of(spec.attempt_id), Exited)
     await runtime.close()
     journal.close()

@@ -65,9 +65,9 @@ class HoldingFake(FakeRuntime):
         await self.may_kill.wait()
         self.did.append(("killed", attempt_id))
 
-    async def launch(self, spec) -> None:
+    def launch(self, spec) -> None:
         self.did.append(("launched", spec.attempt_id))
-        await super().launch(spec)
+        super().launch(spec)
 
 
 @contextlib.asynccontextmanager

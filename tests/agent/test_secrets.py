@@ -26,9 +26,9 @@ class WatchedRuntime(FakeRuntime):
         super().__init__(now_ms=clock.read_wall_ms)
         self.launches = []
 
-    async def launch(self, spec) -> None:
+    def launch(self, spec) -> None:
         self.launches.append(spec)
-        await super().launch(spec)
+        super().launch(spec)
 
 
 class ForgetfulRuntime(WatchedRuntime):

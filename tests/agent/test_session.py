@@ -366,9 +366,9 @@ class BreakingRuntime(FakeRuntime):
             self.broken.add(what)
             raise ConnectionError(f"no engine for {what}")
 
-    async def launch(self, spec: LaunchSpec) -> None:
+    def launch(self, spec: LaunchSpec) -> None:
         self._break_once("launch")
-        await super().launch(spec)
+        super().launch(spec)
 
     async def adopt(self, spec: LaunchSpec) -> Adoption:
         self._break_once("adopt")

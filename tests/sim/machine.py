@@ -9,7 +9,7 @@ runtime keeps the promises of ``runtimes/protocol.py`` and breaks none to be kin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -276,7 +276,7 @@ class Runtime:
     async def open(self, observe: Callable[[Observation], None]) -> None:
         self._observe = observe
 
-    async def launch(self, spec: LaunchSpec) -> None:
+    def launch(self, spec: LaunchSpec) -> None:
         if spec.attempt_id in self._machine.running:
             raise FileExistsError(f"{spec.attempt_id} was launched before")
         _, duration_s, exit_code, manners = spec.container.command
@@ -308,8 +308,10 @@ class Runtime:
     async def signal(self, attempt_id: str, signal: StopSignal) -> None:
         self._machine.signal(attempt_id, signal)
 
-    async def remove(self, attempt_id: str) -> None:
-        self._machine.running.pop(attempt_id, None)
+    async def remove(self, attempt_ids: Sequence[str]) -> Mapping[str, Exception]:
+        for attempt_id in attempt_ids:
+            self._machine.running.pop(attempt_id, None)
+        return {}
 
     async def launched(self) -> list[str]:
         return sorted(self._machine.running)

@@ -13,9 +13,10 @@ import enum
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from batchyard.ids import AttemptId
+from batchyard.records import replace
 from batchyard.resources import NO_USAGE, NOTHING, Resources, Usage
 from batchyard.states import EndCause
 from batchyard.tasks import ContainerEnd
@@ -243,7 +244,7 @@ class Table:
         """Take in an attempt that the table has never held."""
         assert self.get(attempt.attempt_id) is None, attempt
         self.attempts[attempt.attempt_id] = attempt
-        self._count(attempt, 1)
+        self._fences[_own_fence(attempt)] += 1
 
     def restore(self, attempt: Attempt) -> None:
         """
@@ -258,11 +259,8 @@ class Table:
         if attempt.phase is Phase.LAUNCHING:
             attempt = replace(attempt, phase=Phase.ACCEPTED)
         self.attempts[attempt.attempt_id] = replace(attempt, launched=True)
-        self._count(attempt, 1)
-
-    def _count(self, attempt: Attempt, number: int) -> None:
         if not attempt.is_over:
-            self._fences[_own_fence(attempt)] += number
+            self._fences[_own_fence(attempt)] += 1
 
     def note(self, attempt: Attempt) -> Attempt:
         """Keep changed fields of an attempt whose phase stays the same."""
@@ -278,10 +276,11 @@ class Table:
             IllegalMoveError: the transition table has no such move.
         """
         attempt_id = attempt.attempt_id
-        if attempt.phase not in TRANSITIONS[self.attempts[attempt_id].phase]:
-            raise IllegalMoveError(f"{attempt.phase} does not follow {self.attempts[attempt_id]}")
-        self._count(self.attempts[attempt_id], -1)
-        self._count(attempt, 1)
+        former = self.attempts[attempt_id]
+        if attempt.phase not in TRANSITIONS[former.phase]:
+            raise IllegalMoveError(f"{attempt.phase} does not follow {former}")
+        if attempt.phase is Phase.ENDED:
+            self._fences[_own_fence(former)] -= 1
         if attempt.phase is Phase.DONE:
             del self.attempts[attempt_id]
             self.tombstones[attempt_id] = attempt

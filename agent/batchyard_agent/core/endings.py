@@ -8,8 +8,9 @@ the stop come sooner.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
+from batchyard.records import replace
 from batchyard.states import EndCause
 from batchyard_agent.core import gpu
 from batchyard_agent.core.attempts import Attempt, Phase, Stop, Table
@@ -127,13 +128,19 @@ def end_exited(table: Table, attempt: Attempt, exited: Exited, now: Now) -> list
             cause, reason = EndCause.OUT_OF_MEMORY, OUT_OF_MEMORY_REASON
         else:
             reason = OUT_OF_MEMORY_SURVIVED_REASON
-    attempt = table.note(replace(attempt, usage=exited.usage))
     stopped_at_ms = exited.stopped_at_ms or now.wall_ms
-    if not attempt.started_at_ms:
+    return _end(
+        table,
+        attempt,
+        cause,
+        reason,
+        stopped_at_ms,
+        exited.exit_code,
         # An end whose start was not seen still ran.
-        attempt = replace(attempt, started_at_ms=stopped_at_ms)
-    attempt = replace(attempt, containers=exited.containers)
-    return _end(table, attempt, cause, reason, stopped_at_ms, exited.exit_code)
+        started_at_ms=attempt.started_at_ms or stopped_at_ms,
+        usage=exited.usage,
+        containers=exited.containers,
+    )
 
 
 def _gpu_fault(table: Table, attempt: Attempt) -> str:
@@ -158,8 +165,8 @@ def end_start_failed(table: Table, attempt: Attempt, failed: StartFailed, now: N
     cause = EndCause.IMAGE_UNAVAILABLE if failed.image_missing else EndCause.START_FAILED
     if failed.host_failed:
         cause = EndCause.HOST_ERROR
-    attempt = replace(attempt, containers=failed.containers)
-    return _end(table, attempt, cause, failed.reason, failed.stopped_at_ms or now.wall_ms, failed.exit_code)
+    stopped_at_ms = failed.stopped_at_ms or now.wall_ms
+    return _end(table, attempt, cause, failed.reason, stopped_at_ms, failed.exit_code, containers=failed.containers)
 
 
 def end_lost(table: Table, attempt: Attempt, reason: str, now: Now, *, is_reboot: bool = False) -> list[Command]:
@@ -176,7 +183,13 @@ def end_terminal(table: Table, attempt: Attempt, exit_code: int, reason: str, no
 
 
 def _end(
-    table: Table, attempt: Attempt, cause: EndCause, reason: str, stopped_at_ms: int, exit_code: int | None = None
+    table: Table,
+    attempt: Attempt,
+    cause: EndCause,
+    reason: str,
+    stopped_at_ms: int,
+    exit_code: int | None = None,
+    **changes: Any,
 ) -> list[Command]:
     if attempt.stop is not None:
         cause = attempt.stop.cause
@@ -191,6 +204,7 @@ def _end(
         reason=reason[:REASON_LENGTH_MAX],
         stopped_at_ms=stopped_at_ms,
         exit_code=exit_code,
+        **changes,
     )
     table.move(ended)
     return [Save(attempt.attempt_id), Report(attempt.attempt_id)]

@@ -7,10 +7,10 @@ one that has ended: what runs although it must not is killed.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from batchyard.ids import AttemptId
+from batchyard.records import replace
 from batchyard_agent.core import endings
 from batchyard_agent.core.attempts import Phase, Table
 from batchyard_agent.core.commands import Adopt, Command, Discard, Launch, Note, Remove, Report, Save, Signal
@@ -25,13 +25,30 @@ from batchyard_agent.core.events import (
     StartFailed,
     Vanished,
 )
-from batchyard_agent.runtimes.protocol import Adoption, StopSignal
+from batchyard_agent.runtimes.protocol import Adoption, Observation, StopSignal
 
 RETRY_MS = 5_000
 """Pause before a runtime is asked again after it broke."""
 
 ADOPTIONS_MAX = 12
 """Times that the adoption of an attempt may break, in about a minute, before it counts as lost."""
+
+
+def on_observation(table: Table, event: Observation, now: Now) -> list[Command]:
+    """Take what a runtime tells of an attempt."""
+    match event:
+        case Started():
+            return on_started(table, event, now)
+        case Exited():
+            return on_exited(table, event, now)
+        case ContainersChanged():
+            return on_containers_changed(table, event)
+        case Hindered():
+            return on_hindered(table, event)
+        case StartFailed() | Vanished():
+            return on_never_learnt(table, event, now)
+        case _:
+            assert_never(event)
 
 
 def on_started(table: Table, event: Started, now: Now) -> list[Command]:
@@ -105,7 +122,8 @@ def on_exited(table: Table, event: Exited, now: Now) -> list[Command]:
         return [Remove(attempt.attempt_id, attempt.runtime)]
     if attempt.phase is Phase.ENDED:
         return []
-    if table.fence_at_ms is not None and table.fence_at_ms <= now.boot_ms:
+    fence_at_ms = table.fence_at_ms
+    if fence_at_ms is not None and fence_at_ms <= now.boot_ms:
         # This agent stood still, and the guard has done what it did not. (That a container was
         # ended by it, its engine does not say.)
         commands = endings.raise_fence(table, now.boot_ms, now)

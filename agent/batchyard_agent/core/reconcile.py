@@ -9,10 +9,10 @@ of a lower epoch than the highest seen changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import assert_never
 
 from batchyard.ids import AttemptId
+from batchyard.records import replace
 from batchyard.states import EndCause
 from batchyard_agent.core import endings, gpu, observations
 from batchyard_agent.core.attempts import (
@@ -39,14 +39,11 @@ from batchyard_agent.core.commands import (
 from batchyard_agent.core.events import (
     Adopted,
     CommandFailed,
-    ContainersChanged,
     Discarded,
     EndAcknowledged,
     Event,
-    Exited,
     FromController,
     HeartbeatAcknowledged,
-    Hindered,
     HostChanged,
     HostReclaimed,
     Now,
@@ -54,14 +51,12 @@ from batchyard_agent.core.events import (
     RevokeRequested,
     RuntimeOpened,
     SessionOpened,
-    Started,
-    StartFailed,
     StartRequested,
     StopRequested,
     TerminalEnded,
     Ticked,
-    Vanished,
 )
+from batchyard_agent.runtimes.protocol import Observation
 
 CONTACT_SAVE_MS = 5_000
 """The journal's last contact is at most this much older than the true one, which is the safe side."""
@@ -69,17 +64,11 @@ CONTACT_SAVE_MS = 5_000
 
 def apply(table: Table, event: Event, now: Now) -> list[Command]:
     """Change the table as the event demands, and say what is to be done."""
+    if isinstance(event, FromController):
+        return on_controller(table, event, now)
+    if isinstance(event, Observation):
+        return observations.on_observation(table, event, now)
     match event:
-        case Started():
-            return observations.on_started(table, event, now)
-        case ContainersChanged():
-            return observations.on_containers_changed(table, event)
-        case Hindered():
-            return observations.on_hindered(table, event)
-        case Exited():
-            return observations.on_exited(table, event, now)
-        case StartFailed() | Vanished():
-            return observations.on_never_learnt(table, event, now)
         case Ticked():
             return on_ticked(table, now)
         case Adopted():
@@ -103,7 +92,7 @@ def apply(table: Table, event: Event, now: Now) -> list[Command]:
             table.reclaim_at_ms, table.reclaimed = at_ms, False
             return on_ticked(table, now)
         case _:
-            return on_controller(table, event, now)
+            assert_never(event)
 
 
 # --- the controller's wishes ------------------------------------------------------------

@@ -61,15 +61,17 @@ class Turn:
 
 def take_turn(table: Table, events: Iterable[Event], now: Now, owed: Sequence[Command] = ()) -> Turn:
     """Apply all events, launch what may be launched, and gather what follows, and what former turns owe."""
-    commands = [*owed, *(command for event in events for command in apply(table, event, now))]
+    commands = [*owed]
+    for event in events:
+        commands += apply(table, event, now)
     commands += launch_waiting(table, now)
     turn = Turn()
-    saved: set[AttemptId] = set()
+    saved: dict[AttemptId, None] = {}
     reported: dict[AttemptId, None] = {}
     for command in commands:
         match command:
             case Save(attempt_id):
-                saved.add(attempt_id)
+                saved[attempt_id] = None
             case Report(attempt_id):
                 reported[attempt_id] = None
             case SaveMeta():

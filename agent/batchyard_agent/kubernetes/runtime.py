@@ -13,7 +13,7 @@ does not answer; the caller asks again later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -39,6 +39,7 @@ from batchyard_agent.runtimes.protocol import (
     Vanished,
     Wanted,
 )
+from batchyard_agent.runtimes.removals import all_at_once
 
 DISCARD_LOOK_S = 0.5
 
@@ -91,7 +92,7 @@ class PodRuntime:
         self._yard = Yard(cluster=self._cluster, now_ms=self._now_ms, observe=observe)
         self._mirror.follow(self._place.host_id, self)
 
-    async def launch(self, spec: LaunchSpec) -> None:
+    def launch(self, spec: LaunchSpec) -> None:
         """See ``Runtime``."""
         assert spec.attempt_id not in self._attempts, spec.attempt_id
         self._spawn(self._take(spec).launch())
@@ -132,8 +133,11 @@ class PodRuntime:
         """See ``Runtime``."""
         raise EntryRefusedError(f"{spec.attempt_id} is a pod: run {wanted.command[0]!r} there with kubectl exec")
 
-    async def remove(self, attempt_id: str) -> None:
-        """Let the pods of an ended attempt go; its logs stay."""
+    async def remove(self, attempt_ids: Sequence[str]) -> Mapping[str, Exception]:
+        """Let the pods of ended attempts go; their logs stay."""
+        return await all_at_once(attempt_ids, self._remove)
+
+    async def _remove(self, attempt_id: str) -> None:
         self._removing.add(attempt_id)
         try:
             for pod in self._pods_of(attempt_id):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
@@ -66,6 +66,7 @@ from batchyard_agent.runtimes.protocol import (
     Wanted,
 )
 from batchyard_agent.runtimes.queue_networks import FenceError, QueueNetworks
+from batchyard_agent.runtimes.removals import all_at_once
 from batchyard_agent.runtimes.secret_files import SecretFiles
 
 LOOK_EVERY_S = 30
@@ -202,7 +203,7 @@ class DockerRuntime:
         self._spawn(self._run_looks())
         self._spawn(self._run_health())
 
-    async def launch(self, spec: LaunchSpec) -> None:
+    def launch(self, spec: LaunchSpec) -> None:
         """Start an attempt that was never launched; all that follows is told by observations."""
         assert spec.attempt_id not in self._attempts, spec.attempt_id
         self._spawn(self._take(spec).launch())
@@ -262,12 +263,16 @@ class DockerRuntime:
         except EngineSilentError as error:
             raise RuntimeUnavailableError(str(error)) from error
 
-    async def remove(self, attempt_id: str) -> None:
+    async def remove(self, attempt_ids: Sequence[str]) -> Mapping[str, Exception]:
+        """Remove the containers of ended attempts; their logs stay."""
+        return await all_at_once(attempt_ids, self._remove)
+
+    async def _remove(self, attempt_id: str) -> None:
         """
-        Remove the containers of an ended attempt; its logs stay.
+        Remove what there is of one.
 
         Raises:
-            ConflictError: its only one runs.
+            ConflictError: its only container runs.
         """
         if not isinstance(self._attempts.get(attempt_id), ContainerAttempt):
             # Of several; or of a former agent, which may have had several.

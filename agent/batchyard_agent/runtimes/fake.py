@@ -12,7 +12,7 @@ The environment overrides both: ``BATCHYARD_FAKE_DURATION_S``, ``BATCHYARD_FAKE_
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from batchyard_agent.runtimes.protocol import (
     Adoption,
@@ -52,7 +52,7 @@ class FakeRuntime:
         self._observe: Observe | None = observe
         self._loop = asyncio.get_running_loop()
 
-    async def launch(self, spec: LaunchSpec) -> None:
+    def launch(self, spec: LaunchSpec) -> None:
         """See ``Runtime``."""
         attempt_id, now_ms = spec.attempt_id, self._now_ms()
         try:
@@ -62,11 +62,12 @@ class FakeRuntime:
             self._tell(StartFailed(attempt_id=attempt_id, reason=reason, stopped_at_ms=now_ms))
             return
         self._held.add(attempt_id)
-        self._tell(Started(attempt_id=attempt_id, started_at_ms=now_ms))
+        started = Started(attempt_id=attempt_id, started_at_ms=now_ms)
         if duration_s > 0:
+            self._tell(started)
             self._running[attempt_id] = self._loop.call_later(duration_s, self._end, attempt_id, exit_code)
         else:
-            self._running[attempt_id] = self._loop.call_soon(self._end, attempt_id, exit_code)
+            self._tell(started, Exited(attempt_id=attempt_id, exit_code=exit_code, stopped_at_ms=now_ms))
 
     async def adopt(self, spec: LaunchSpec) -> Adoption:
         """See ``Runtime``. What a former agent launched cannot be known."""
@@ -84,9 +85,10 @@ class FakeRuntime:
         """See ``Runtime``. There is nothing to enter."""
         raise EntryRefusedError(f"the fake runtime runs nothing, so {wanted.command[0]!r} neither")
 
-    async def remove(self, attempt_id: str) -> None:
+    async def remove(self, attempt_ids: Sequence[str]) -> Mapping[str, Exception]:
         """See ``Runtime``."""
-        self._held.discard(attempt_id)
+        self._held.difference_update(attempt_ids)
+        return {}
 
     async def launched(self) -> list[str]:
         """See ``Runtime``."""
@@ -106,12 +108,13 @@ class FakeRuntime:
         del self._running[attempt_id]
         self._deliver(Exited(attempt_id=attempt_id, exit_code=exit_code, stopped_at_ms=self._now_ms()))
 
-    def _tell(self, observation: Observation) -> None:
-        self._loop.call_soon(self._deliver, observation)
+    def _tell(self, *observations: Observation) -> None:
+        self._loop.call_soon(self._deliver, *observations)
 
-    def _deliver(self, observation: Observation) -> None:
+    def _deliver(self, *observations: Observation) -> None:
         if self._observe:
-            self._observe(observation)
+            for observation in observations:
+                self._observe(observation)
 
 
 def _duration_s(spec: LaunchSpec) -> float:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -125,7 +125,6 @@ class ProcessRuntime:
         self._tasks = Tasks(self, self._tell)
         self._watch: asyncio.TimerHandle | None = None
         self._endings: set[asyncio.Task[None]] = set()
-        self._broom = scratch.Broom()
         self._disk_watch = DiskWatch(self._disk_limits, self._on_over_disk)
 
     @property
@@ -191,7 +190,7 @@ class ProcessRuntime:
         else:
             _log.info("process runtime ready", enforcement="rlimit", cpu="not enforced", why_no_cgroup=why_not)
 
-    async def launch(self, spec: LaunchSpec) -> None:
+    def launch(self, spec: LaunchSpec) -> None:
         """
         See ``Runtime``.
 
@@ -380,12 +379,23 @@ class ProcessRuntime:
         live.is_killed = live.is_killed or signal is StopSignal.KILL
         self._link.send(b"signal", live.name.encode(), b"%d" % signal)
 
-    async def remove(self, attempt_id: str) -> None:
+    async def remove(self, attempt_ids: Sequence[str]) -> Mapping[str, Exception]:
         """See ``Runtime``."""
-        name = plain_name(attempt_id)
-        assert not self._is_followed(name), f"{attempt_id} has not ended"
-        await self._broom.remove(self._scratch / name)
-        self._link.forget(*(self._kept_of(name) or [name]))  # of a keeper that is just coming up nothing is known yet
+        broken: dict[str, Exception] = {}
+        names: dict[str, str] = {}
+        for attempt_id in attempt_ids:
+            name = plain_name(attempt_id)
+            if self._is_followed(name):
+                broken[attempt_id] = RuntimeError("it has not ended")
+            else:
+                names[attempt_id] = name
+        errors = await asyncio.to_thread(scratch.remove_all, [self._scratch / name for name in names.values()])
+        for (attempt_id, name), error in zip(names.items(), errors, strict=True):
+            if error is not None:
+                broken[attempt_id] = error
+            else:  # of a keeper that is just coming up nothing is known yet
+                self._link.forget(*(self._kept_of(name) or [name]))
+        return broken
 
     def _is_followed(self, name: str) -> bool:
         return name in self._live or name in self._tasks
@@ -409,7 +419,8 @@ class ProcessRuntime:
                 self._link.send(b"signal", each.encode(), b"%d" % StopSignal.KILL)
                 await asyncio.sleep(_RETRY_S)
             await self._end_unknown(each)
-        await self.remove(attempt_id)
+        for error in (await self.remove([attempt_id])).values():
+            raise error
 
     def _pids_in_cgroup(self, name: str) -> bool:
         return self._cgroups is not None and bool(groups.pids(list(self._cgroups.folders(name))))

@@ -3,18 +3,19 @@ What the agent needs of a runtime: prepare, launch, signal, adopt, remove.
 
 A runtime carries out; it decides nothing. It must keep two promises across its
 own death and the agent's: an attempt is launched at most once, and its exit
-code stays learnable until ``remove``. All methods are coroutines and are called
-from one event loop; blocking work goes to threads inside the runtime.
+code stays learnable until ``remove``. All methods are called from one event loop;
+blocking work goes to threads inside the runtime.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from batchyard.records import replace
 from batchyard.resources import NO_USAGE, Usage
 from batchyard.security import SecurityLevel
 from batchyard.tasks import Container, ContainerEnd, SecretDelivery, Task
@@ -352,12 +353,11 @@ class Runtime(Protocol):
             RuntimeUnavailableError: the engine cannot be used on this host.
         """
 
-    async def launch(self, spec: LaunchSpec) -> None:
+    def launch(self, spec: LaunchSpec) -> None:
         """
-        Start an attempt that was never launched.
+        Start an attempt that was never launched, without waiting for anything.
 
-        Returns when the attempt was handed over; success and failure arrive as
-        observations: Started then Exited, or StartFailed.
+        Success and failure arrive as observations: Started then Exited, or StartFailed.
         """
 
     async def adopt(self, spec: LaunchSpec) -> Adoption:
@@ -383,8 +383,13 @@ class Runtime(Protocol):
             RuntimeUnavailableError: the engine does not answer.
         """
 
-    async def remove(self, attempt_id: str) -> None:
-        """Let go of an ended attempt: container, files, cgroup; not its log. Idempotent."""
+    async def remove(self, attempt_ids: Sequence[str]) -> Mapping[str, Exception]:
+        """
+        Let go of ended attempts: container, files, cgroup; not their logs. Idempotent.
+
+        Returns:
+            Those that could not be let go of, and why.
+        """
 
     async def launched(self) -> list[str]:
         """

@@ -8,10 +8,9 @@ by open folders, never by path and never by recursion, and with few of them open
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,42 +87,8 @@ def remove(folder: Path) -> None:
         folder.rmdir()
 
 
-class Broom:
-    """Removes folders in a thread, all that were asked for meanwhile at once: a file system takes its time for each."""
-
-    def __init__(self) -> None:
-        self._wanted: list[tuple[Path, asyncio.Future[None]]] = []
-        self._task: asyncio.Task[None] | None = None
-
-    async def remove(self, folder: Path) -> None:
-        """
-        Remove a folder with all below it; it may be gone already.
-
-        Raises:
-            OSError: something of it cannot be removed.
-        """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._wanted.append((folder, done))
-        if self._task is None:
-            self._task = loop.create_task(self._sweep())
-        await done
-
-    async def _sweep(self) -> None:
-        while self._wanted:
-            wanted, self._wanted = self._wanted, []
-            errors = await asyncio.to_thread(_remove_all, [folder for folder, _ in wanted])
-            for (_, done), error in zip(wanted, errors, strict=True):
-                if done.done():
-                    continue
-                if error is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(error)
-        self._task = None
-
-
-def _remove_all(folders: list[Path]) -> list[OSError | None]:
+def remove_all(folders: Iterable[Path]) -> list[OSError | None]:
+    """Remove folders, each with all below it; return what went wrong with each."""
     return [_error_of(folder) for folder in folders]
 
 

@@ -21,7 +21,7 @@ async def main() -> None:
     await runtime.open(lambda observation: print(observation, flush=True))
     for attempt in attempts:
         attempt_id, _, script = attempt.partition("=")
-        await runtime.launch(container_spec(Path(folder), attempt_id, "sh", "-c", script))
+        runtime.launch(container_spec(Path(folder), attempt_id, "sh", "-c", script))
     await asyncio.Event().wait()
 
 

@@ -172,12 +172,12 @@ class Host:
             await self.runtime.signal(attempt_id, StopSignal.KILL)
         await until(lambda: not self.runtime._live and not self.runtime._tasks._found)
         for attempt_id in await self.runtime.launched():
-            await self.runtime.remove(attempt_id)
+            assert not await self.runtime.remove([attempt_id])
         await self.close()
 
     async def done(self, spec: LaunchSpec) -> Ending:
         """Launch, and wait for the end."""
-        await self.runtime.launch(spec)
+        self.runtime.launch(spec)
         return await self.end(spec)
 
 

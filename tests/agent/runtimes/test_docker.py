@@ -111,7 +111,7 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
 async def test_attempt_runs_and_ends_with_its_code_and_its_log(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
     before_ms = time.time_ns() // 1_000_000
     one = spec(A, "sh", "-c", 'echo "out $WHO"; sleep 0.2; echo err >&2; exit 7', environment={"WHO": "you"})
-    await runtime.launch(one)
+    runtime.launch(one)
     end = await seen.end_of(A)
     after_ms = time.time_ns() // 1_000_000
     started = await seen.start_of(A)
@@ -126,7 +126,7 @@ async def test_attempt_runs_and_ends_with_its_code_and_its_log(runtime: DockerRu
 async def test_exit_codes_are_passed_through(
     runtime: DockerRuntime, seen: Seen, spec: Spec, command: tuple[str, ...], exit_code: int
 ) -> None:
-    await runtime.launch(spec(A, *command))
+    runtime.launch(spec(A, *command))
     end = await seen.end_of(A)
     assert isinstance(end, Exited)
     assert end.exit_code == exit_code
@@ -136,9 +136,9 @@ async def test_missing_command_has_a_reason_with_and_without_init(
     runtime: DockerRuntime, seen: Seen, spec: Spec
 ) -> None:
     """With an init process the engine has started the container before the command is found missing."""
-    await runtime.launch(spec(named("init"), "nosuch"))
-    await runtime.launch(spec(named("bare"), "nosuch", init_process_enabled=False))
-    await runtime.launch(spec(named("folder"), "/tmp", init_process_enabled=False))
+    runtime.launch(spec(named("init"), "nosuch"))
+    runtime.launch(spec(named("bare"), "nosuch", init_process_enabled=False))
+    runtime.launch(spec(named("folder"), "/tmp", init_process_enabled=False))
     with_init, without, folder = [await seen.end_of(name) for name in (named("init"), named("bare"), named("folder"))]
     assert isinstance(with_init, StartFailed)
     assert with_init.exit_code == 127
@@ -158,7 +158,7 @@ async def test_limits_are_the_kernels(runtime: DockerRuntime, seen: Seen, spec: 
         "cat /sys/fs/cgroup/memory.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.limit_in_bytes"
     )
     one = spec(A, "sh", "-c", script, resources=Resources(cpu_millis=250, memory_mib=48))
-    await runtime.launch(one)
+    runtime.launch(one)
     await seen.end_of(A)
     assert one.log_path.read_text().split() == ["25000", "100000", str(48 << 20)]
 
@@ -178,7 +178,7 @@ async def test_options_reach_the_container(runtime: DockerRuntime, seen: Seen, s
         ulimits=(Ulimit(name="nofile", soft_limit=100, hard_limit=200),),
         tmpfs=(Tmpfs(container_path="/scratch", size_mib=1, mount_options=("mode=1777",)),),
     )
-    await runtime.launch(one)
+    runtime.launch(one)
     await seen.end_of(A)
     *lines, shared_memory = one.log_path.read_text().splitlines()
     assert lines == ["1000", "/tmp", "100", "read-only", "scratch"]
@@ -199,7 +199,7 @@ async def test_tmpfs_options_and_limits_of_the_kernel_reach_the_container(
     )
     tmpfs = (Tmpfs(container_path="/scratch", size_mib=2, mount_options=("ro", "noexec", "mode=700")),)
     one = spec(A, "sh", "-c", script, ulimits=limits, tmpfs=tmpfs)
-    await runtime.launch(one)
+    runtime.launch(one)
     await seen.end_of(A)
     options, first, *lines = one.log_path.read_text().splitlines()
     assert {"ro", "noexec", "size=2048k", "mode=700"} <= set(options.split(","))
@@ -212,7 +212,7 @@ async def test_tmpfs_options_and_limits_of_the_kernel_reach_the_container(
 
 async def test_swap_reaches_the_engine(runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient) -> None:
     """Kernels may account for no swap, so the engine is asked what it will have enforced."""
-    await runtime.launch(spec(A, "true", max_swap_mib=16, swappiness=40))
+    runtime.launch(spec(A, "true", max_swap_mib=16, swappiness=40))
     await seen.end_of(A)
     config = api.inspect_container(container_name(A))["HostConfig"]
     assert config["Memory"] == 64 << 20
@@ -229,7 +229,7 @@ async def test_what_an_attempt_has_used_is_told_with_its_end(
 ) -> None:
     """Read from its cgroup in the moment of its end; the engine knows nothing of it any more."""
     began_s = time.monotonic()
-    await runtime.launch(spec(A, "sh", "-c", USES))
+    runtime.launch(spec(A, "sh", "-c", USES))
     end = await seen.end_of(A)
     took_ms = (time.monotonic() - began_s) * 1000
     assert isinstance(end, Exited)
@@ -243,7 +243,7 @@ async def test_what_an_adopted_attempt_has_used_is_told_too(seen: Seen, spec: Sp
     former, heir = (DockerRuntime(scope, network=usable_network()) for _ in range(2))
     before = Seen()
     await former.open(before)
-    await former.launch(one)
+    former.launch(one)
     await before.start_of(A)
     await former.close()
     await heir.open(seen)
@@ -281,7 +281,7 @@ async def test_volumes_are_mounted(open_host: DockerRuntime, seen: Seen, spec: S
             Mount(container_path="/scratch"),
         ),
     )
-    await open_host.launch(one)
+    open_host.launch(one)
     await seen.end_of(A)
     assert one.log_path.read_text().splitlines() == ["given", "read-only", "scratch"]
     assert (tmp_path / "open" / "made").read_text() == "made\n"
@@ -291,17 +291,17 @@ async def test_which_image_runs_is_told(
     open_host: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
 ) -> None:
     """One that was made here has no digest of a registry's."""
-    await open_host.launch(spec(A, "true"))
+    open_host.launch(spec(A, "true"))
     assert (await seen.start_of(A)).image_digest == api.inspect_image(IMAGE)["Id"]
 
 
 async def test_scratch_goes_with_the_attempt(
     open_host: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
 ) -> None:
-    await open_host.launch(spec(A, "true", mounts=(Mount(container_path="/scratch"),)))
+    open_host.launch(spec(A, "true", mounts=(Mount(container_path="/scratch"),)))
     await seen.end_of(A)
     (mount,) = api.inspect_container(container_name(A))["Mounts"]
-    await open_host.remove(A)
+    assert not await open_host.remove([A])
     with pytest.raises(docker.errors.NotFound):
         api.inspect_volume(mount["Name"])
 
@@ -311,9 +311,7 @@ async def test_other_paths_are_not_mounted(
     open_host: DockerRuntime, seen: Seen, spec: Spec, tmp_path: Path, path: str, api: docker.APIClient
 ) -> None:
     (tmp_path / "open" / "link").symlink_to(tmp_path / "closed")
-    await open_host.launch(
-        spec(A, "cat", "/x/secret", mounts=(Mount(container_path="/x", host_path=str(tmp_path / path)),))
-    )
+    open_host.launch(spec(A, "cat", "/x/secret", mounts=(Mount(container_path="/x", host_path=str(tmp_path / path)),)))
     end = await seen.end_of(A)
     assert isinstance(end, StartFailed)
     assert end.reason.startswith("CannotStartContainerError: ")
@@ -338,7 +336,7 @@ async def test_link_put_in_the_way_between_create_and_start_is_not_followed(
     (tmp_path / "open" / "in" / "secret").write_text("own")
     mount = Mount(container_path="/x", host_path=str(tmp_path / "open" / "in"))
     one = spec(A, "cat", "/x/secret", mounts=(mount,))
-    await open_host.launch(one)
+    open_host.launch(one)
     assert isinstance(await seen.end_of(A), Exited)
     assert one.log_path.read_text() == "own"
 
@@ -350,9 +348,9 @@ async def test_devices_are_given_under_their_name_in_the_container(
     script = "(: > /dev/kernel) 2>/dev/null && echo writable || echo not writable"
     for attempt_id, permissions in ((named("w"), "w"), (named("r"), "r")):
         device = Device(host_path="/dev/kmsg", container_path="/dev/kernel", permissions=permissions)
-        await open_host.launch(spec(attempt_id, "sh", "-c", script, devices=(device,)))
+        open_host.launch(spec(attempt_id, "sh", "-c", script, devices=(device,)))
     refused = spec(named("refused"), "true", devices=(Device(host_path="/dev/null", container_path="/dev/x"),))
-    await open_host.launch(refused)
+    open_host.launch(refused)
     ends = [await seen.end_of(name) for name in (named("w"), named("r"), named("refused"))]
     logs = [spec(name).log_path.read_text() for name in (named("w"), named("r"))]
     assert logs == ["writable\n", "not writable\n"]
@@ -366,8 +364,8 @@ async def test_only_a_host_that_allows_it_runs_privileged_containers(
     open_host: DockerRuntime, runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
 ) -> None:
     """Whether the engine can give all rights depends on its machine, so it is asked what it was told."""
-    await open_host.launch(spec(named("whole"), "true", privileged=True))
-    await runtime.launch(spec(named("refused"), "true", privileged=True))
+    open_host.launch(spec(named("whole"), "true", privileged=True))
+    runtime.launch(spec(named("refused"), "true", privileged=True))
     await seen.end_of(named("whole"))
     end = await seen.end_of(named("refused"))
     assert api.inspect_container(container_name(named("whole")))["HostConfig"]["Privileged"] is True
@@ -376,7 +374,7 @@ async def test_only_a_host_that_allows_it_runs_privileged_containers(
 
 
 async def test_engine_that_refuses_a_container_is_quoted(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
-    await runtime.launch(spec(A, "true", working_directory="not/absolute"))
+    runtime.launch(spec(A, "true", working_directory="not/absolute"))
     end = await seen.end_of(A)
     assert isinstance(end, StartFailed)
     assert end.reason.startswith("CannotCreateContainerError: ")
@@ -394,7 +392,7 @@ async def test_memory_limit_ends_the_attempt(runtime: DockerRuntime, seen: Seen,
     resources = Resources(cpu_millis=1000, memory_mib=16)
     told = []
     for attempt_id in (A, named("b"), named("c")):
-        await runtime.launch(spec(attempt_id, "tail", "/dev/zero", init_process_enabled=init, resources=resources))
+        runtime.launch(spec(attempt_id, "tail", "/dev/zero", init_process_enabled=init, resources=resources))
         end = await seen.end_of(attempt_id)
         assert isinstance(end, Exited)
         assert end.exit_code == 137
@@ -413,7 +411,7 @@ async def test_a_child_killed_for_memory_leaves_the_commands_exit_code(
     told = []
     for attempt_id in (A, named("b"), named("c")):
         script = f"tail /dev/zero; sleep 1; exit {exit_code}"
-        await runtime.launch(spec(attempt_id, "sh", "-c", script, resources=resources))
+        runtime.launch(spec(attempt_id, "sh", "-c", script, resources=resources))
         end = await seen.end_of(attempt_id)
         assert isinstance(end, Exited)
         assert end.exit_code == exit_code
@@ -425,7 +423,7 @@ async def test_a_child_killed_for_memory_leaves_the_commands_exit_code(
 
 async def test_signals_end_the_attempt(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
     for name, signal, exit_code in ((named("term"), StopSignal.TERM, 143), (named("kill"), StopSignal.KILL, 137)):
-        await runtime.launch(spec(name, "sleep", "60"))
+        runtime.launch(spec(name, "sleep", "60"))
         await seen.start_of(name)
         await runtime.signal(name, signal)
         end = await seen.end_of(name)
@@ -443,7 +441,7 @@ async def test_missing_image_is_pulled_once_for_all_who_wait(
 ) -> None:
     registry.manifest_answers = [503]
     for index in range(3):
-        await runtime.launch(spec(named(f"a:{index}"), "true", image=registry.image))
+        runtime.launch(spec(named(f"a:{index}"), "true", image=registry.image))
     ends = [await seen.end_of(named(f"a:{index}")) for index in range(3)]
     assert [end.exit_code for end in ends if isinstance(end, Exited)] == [0, 0, 0]
     # The engine asks with HEAD, and after the 503 we once more; three pulls would ask more often.
@@ -454,7 +452,7 @@ async def test_unknown_image_ends_the_attempt_at_once(
     runtime: DockerRuntime, seen: Seen, spec: Spec, registry: Registry
 ) -> None:
     unknown = registry.image.replace("/box:", "/other:")
-    await runtime.launch(spec(A, "true", image=unknown))
+    runtime.launch(spec(A, "true", image=unknown))
     end = await seen.end_of(A)
     assert isinstance(end, StartFailed)
     assert end.reason.startswith("CannotPullContainerError: ")
@@ -486,7 +484,7 @@ async def test_attempt_can_be_stopped_while_its_image_is_pulled(
     runtime: DockerRuntime, seen: Seen, spec: Spec, registry: Registry
 ) -> None:
     registry.hold.clear()
-    await runtime.launch(spec(A, "true", image=registry.image))
+    runtime.launch(spec(A, "true", image=registry.image))
     assert await asyncio.to_thread(registry.asked.wait, 20)
     await runtime.signal(A, StopSignal.TERM)
     assert await seen.end_of(A) == StartFailed(attempt_id=A, reason=STOPPED_EARLY_REASON)
@@ -501,7 +499,7 @@ async def test_both_ends_of_a_long_log_are_kept(runtime: DockerRuntime, seen: Se
     short = spec(named("short"), "sh", "-c", talk, log_bytes_max=50_000)
     long = spec(named("long"), "sh", "-c", f"sleep 1; {talk}", log_bytes_max=50_000)
     for one in (short, long):
-        await runtime.launch(one)
+        runtime.launch(one)
     for one in (short, long):
         await seen.end_of(one.attempt_id)
         content = one.log_path.read_bytes()
@@ -514,7 +512,7 @@ async def test_both_ends_of_a_long_log_are_kept(runtime: DockerRuntime, seen: Se
 
 async def test_log_of_a_running_attempt_can_be_read(runtime: DockerRuntime, seen: Seen, spec: Spec) -> None:
     one = spec(A, "sh", "-c", "echo first; sleep 60")
-    await runtime.launch(one)
+    runtime.launch(one)
     await seen.start_of(A)
     async with asyncio.timeout(60):
         while one.log_path.read_text() != "first\n":
@@ -558,8 +556,8 @@ async def test_killed_agents_attempts_are_adopted(
     assert spec(named("short")).log_path.read_text() == "only\n"
     assert {name: api.inspect_container(container_name(name))["Id"] for name in scripts} == containers
     for name in scripts:
-        await runtime.remove(name)
-        await runtime.remove(name)
+        assert not await runtime.remove([name])
+        assert not await runtime.remove([name])
     assert await runtime.launched() == []
     await runtime.close()
 
@@ -576,7 +574,7 @@ async def test_container_that_was_never_started_is_removed(
     api.create_container_from_config(body, container_name(A))  # type: ignore[no-untyped-call]
     assert await runtime.adopt(one) is Adoption.NOT_LAUNCHED
     assert await runtime.launched() == []
-    await runtime.launch(one)
+    runtime.launch(one)
     assert isinstance(await seen.end_of(A), Exited)
     assert one.log_path.read_text() == "once\n"
 
@@ -591,7 +589,7 @@ async def test_container_that_somebody_removed_has_vanished(runtime: DockerRunti
 async def test_container_removed_while_it_runs_has_ended(
     runtime: DockerRuntime, seen: Seen, spec: Spec, api: docker.APIClient
 ) -> None:
-    await runtime.launch(spec(A, "sleep", "60"))
+    runtime.launch(spec(A, "sleep", "60"))
     await seen.start_of(A)
     api.remove_container(container_name(A), force=True)
     end = await seen.end_of(A)
@@ -604,12 +602,12 @@ async def test_second_launch_starts_nothing(
 ) -> None:
     """An agent that forgot its attempts asks again; the engine's names and labels know better."""
     one = spec(A, "sh", "-c", "echo ran; exit 5")
-    await runtime.launch(one)
+    runtime.launch(one)
     first = await seen.end_of(A)
     container = api.inspect_container(container_name(A))["Id"]
     forgetful, again = DockerRuntime(scope, network=usable_network()), Seen()
     await forgetful.open(again)
-    await forgetful.launch(one)
+    forgetful.launch(one)
     assert await again.end_of(A) == first
     assert api.inspect_container(container_name(A))["Id"] == container
     assert one.log_path.read_text() == "ran\n"
@@ -620,9 +618,9 @@ async def test_other_agents_container_is_left_alone(runtime: DockerRuntime, seen
     other = DockerRuntime(f"{scope}-other", network=usable_network())
     theirs = Seen()
     await other.open(theirs)
-    await runtime.launch(spec(A, "sleep", "60"))
+    runtime.launch(spec(A, "sleep", "60"))
     await seen.start_of(A)
-    await other.launch(spec(A, "true"))
+    other.launch(spec(A, "true"))
     end = await theirs.end_of(A)
     assert isinstance(end, StartFailed)
     assert "another container is named" in end.reason
@@ -638,7 +636,7 @@ async def test_an_agent_with_a_new_id_finds_and_kills_what_its_folder_launched(
     home = f"alpha:/{scope}"
     former = DockerRuntime(scope, home=home, network=usable_network())
     await former.open(seen)
-    await former.launch(spec(A, "sleep", "60"))
+    former.launch(spec(A, "sleep", "60"))
     await seen.start_of(A)
     await former.close()
     copied, heir = DockerRuntime(scope, home=f"{home}-copied"), DockerRuntime(f"{scope}-new", home=home)
@@ -696,7 +694,7 @@ async def test_end_while_the_engine_was_away_is_learnt_with_the_whole_log(
     runtime = DockerRuntime(scope, address=wire.address, network=usable_network())
     await runtime.open(seen)
     one = spec(A, "sh", "-c", "echo before; sleep 2; echo after; exit 6")
-    await runtime.launch(one)
+    runtime.launch(one)
     await seen.start_of(A)
     async with asyncio.timeout(60):
         while one.log_path.read_text() != "before\n":
@@ -723,7 +721,7 @@ async def test_what_the_engine_ends_as_it_is_restarted_is_no_fault_of_the_job(
     """It stops listening, ends its containers by signals, and is back."""
     runtime = DockerRuntime(scope, address=wire.address, network=usable_network())
     await runtime.open(seen)
-    await runtime.launch(spec(A, "sleep", "600"))
+    runtime.launch(spec(A, "sleep", "600"))
     await seen.start_of(A)
     wire.cut()
     await asyncio.to_thread(api.kill, container_name(A), signal)
@@ -755,7 +753,7 @@ async def test_an_engine_that_hangs_is_offered_no_work_and_comes_back_by_itself(
         async with asyncio.timeout(50):
             while runtime.fault:
                 await asyncio.sleep(0.05)
-    await runtime.launch(spec(A, "true"))
+    runtime.launch(spec(A, "true"))
     assert isinstance(await seen.end_of(A), Exited)
     await runtime.close()
 
@@ -766,7 +764,7 @@ async def test_launch_waits_for_an_engine_that_restarts(scope: str, seen: Seen, 
     runtime = DockerRuntime(scope, address=wire.address, network=usable_network())
     await runtime.open(seen)
     wire.cut()
-    await runtime.launch(spec(A, "true"))
+    runtime.launch(spec(A, "true"))
     with pytest.raises(RuntimeUnavailableError):
         await runtime.launched()
     wire.restore()
@@ -785,7 +783,7 @@ async def test_start_that_is_not_answered_runs_once_or_never(
     await runtime.open(seen)
     one = spec(A, "echo", "ran")
     wire.lose_next(b"/start ", is_delivered=is_delivered)
-    await runtime.launch(one)
+    runtime.launch(one)
     end = await seen.end_of(A)
     if is_delivered:
         assert isinstance(end, Exited)
@@ -807,9 +805,9 @@ async def test_many_at_once_each_end_well(runtime: DockerRuntime, seen: Seen, sp
     async def run(index: int) -> int:
         name = named(f"many:{index}")
         async with slots:
-            await runtime.launch(spec(name, "true"))
+            runtime.launch(spec(name, "true"))
             end = await seen.end_of(name)
-        await runtime.remove(name)
+        assert not await runtime.remove([name])
         assert isinstance(end, Exited)
         return end.exit_code
 

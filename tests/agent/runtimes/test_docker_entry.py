@@ -38,7 +38,7 @@ async def runtime(scope: str, seen: Seen) -> AsyncIterator[DockerRuntime]:  # th
 def started(runtime: DockerRuntime, seen: Seen, tmp_path: Path) -> Callable[..., Any]:
     async def start(*command: str, **fields: Any) -> LaunchSpec:
         spec = container_spec(tmp_path, A, *(command or ("sleep", "1000")), **fields)
-        await runtime.launch(spec)
+        runtime.launch(spec)
         await seen.start_of(A)
         return spec
 

@@ -42,7 +42,7 @@ async def test_what_an_engine_ended_before_agent_and_engine_came_back_is_no_faul
         former, seen = DockerRuntime("scope", address=engine.address, network="none"), Seen()
         await former.open(seen)
         for spec in specs:
-            await former.launch(spec)
+            former.launch(spec)
             await seen.start_of(spec.attempt_id)
         await until(lambda: trap_log.exists() and trap_log.read_text() == "set\n")
         await former.close()
@@ -53,7 +53,7 @@ async def test_what_an_engine_ended_before_agent_and_engine_came_back_is_no_faul
         for spec in specs:
             assert await runtime.adopt(spec) is Adoption.KNOWN
             ends.append(await seen.end_of(spec.attempt_id))
-            await runtime.remove(spec.attempt_id)
+            assert not await runtime.remove([spec.attempt_id])
         await runtime.close()
     assert [(end.exit_code, end.host_failed) for end in ends if isinstance(end, Exited)] == [(143, True), (9, False)]
 

@@ -53,7 +53,7 @@ async def test_only_jobs_of_fargate_are_sandboxed(address: str, tmp_path: Path) 
         """Run a script, and send it a signal when it says that it is ready; return its end and its output."""
         amounts = Resources(cpu_millis=250, memory_mib=512)
         one = container_spec(tmp_path, named(name), "sh", "-c", script, resources=amounts)
-        await runtime.launch(replace(one, is_fargate=is_fargate))
+        runtime.launch(replace(one, is_fargate=is_fargate))
         await seen.start_of(one.attempt_id)
         if "ready" in script:
             while b"ready" not in one.log_path.read_bytes():
@@ -62,7 +62,7 @@ async def test_only_jobs_of_fargate_are_sandboxed(address: str, tmp_path: Path) 
         end = await seen.end_of(one.attempt_id)
         assert isinstance(end, Exited), end
         output = one.log_path.read_text()
-        await runtime.remove(one.attempt_id)
+        assert not await runtime.remove([one.attempt_id])
         return end, output
 
     end, kernel = await run("sandbox-code", "busybox uname -r; exit 7")

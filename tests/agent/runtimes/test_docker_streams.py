@@ -35,7 +35,7 @@ async def runtime(scope: str, seen: Seen) -> AsyncIterator[DockerRuntime]:
 
 
 async def done(runtime: DockerRuntime, seen: Seen, spec: LaunchSpec) -> int:
-    await runtime.launch(spec)
+    runtime.launch(spec)
     end = await seen.end_of(spec.attempt_id)
     assert isinstance(end, Exited), end
     return end.exit_code
@@ -57,7 +57,7 @@ async def test_it_outlives_the_agent(seen: Seen, scope: str, tmp_path: Path) -> 
     runtime = DockerRuntime(scope, network=usable_network())
     await runtime.open(seen)
     spec = container_spec(tmp_path, A, "sh", "-c", "sleep 2; busybox wc -c", stdin=b"x" * (1 << 16))
-    await runtime.launch(spec)
+    runtime.launch(spec)
     await seen.start_of(A)
     await runtime.close()
     again, later = DockerRuntime(scope, network=usable_network()), Seen()

@@ -205,7 +205,7 @@ async def test_init_sidecar_and_main(runtime: DockerRuntime, seen: Seen, task: T
     task.add("init", "echo made >/data/file; echo init", essential=False, mounts=shared)
     task.add("side", "echo side; sleep 100", essential=False, after="init:SUCCESS", stop_timeout_s=2)
     task.add("main", "cat /data/file; echo main; exit 7", after="init:SUCCESS side:START", mounts=shared)
-    await runtime.launch(task.spec())
+    runtime.launch(task.spec())
     end = await seen.end_of(A)
     assert isinstance(end, Exited)
     assert end.exit_code == 7
@@ -217,7 +217,7 @@ async def test_init_sidecar_and_main(runtime: DockerRuntime, seen: Seen, task: T
     assert await runtime.launched() == [A]
     name = container_name(A)
     assert held(api) == [name, f"{name}-init", f"{name}-main", f"{name}-side"]
-    await runtime.remove(A)
+    assert not await runtime.remove([A])
     assert held(api) == []
     assert not api.volumes(filters={"label": f"{ATTEMPT_LABEL}={A}"})["Volumes"]
 
@@ -229,7 +229,7 @@ async def test_containers_share_their_network(runtime: DockerRuntime, seen: Seen
         "for i in 1 2 3 4 5 6 7 8 9; do busybox wget -qO- http://127.0.0.1:7777/x && exit 0; sleep 0.3; done; exit 1"
     )
     task.add("client", retry, after="server:START")
-    await runtime.launch(task.spec())
+    runtime.launch(task.spec())
     end = await seen.end_of(A)
     assert isinstance(end, Exited)
     assert end.exit_code == 0
@@ -244,7 +244,7 @@ async def test_containers_share_their_processes_if_asked(
     task.add("other", "exec sleep 4242", essential=False, stop_timeout_s=2)
     look = "sleep 0.5; for f in /proc/[0-9]*/cmdline; do busybox tr '\\0' ' ' <$f; echo; done"
     task.add("main", look, after="other:START")
-    await runtime.launch(task.spec(pid_mode=mode))
+    runtime.launch(task.spec(pid_mode=mode))
     end = await seen.end_of(A)
     assert isinstance(end, Exited)
     assert end.exit_code == 0
@@ -254,7 +254,7 @@ async def test_containers_share_their_processes_if_asked(
 @docker_needed
 async def test_modes_reach_the_engine(runtime: DockerRuntime, seen: Seen, task: Task, api: docker.APIClient) -> None:
     task.add("main", "sleep 100", stop_timeout_s=2)
-    await runtime.launch(task.spec(pid_mode="task", ipc_mode="task"))
+    runtime.launch(task.spec(pid_mode="task", ipc_mode="task"))
     await seen.start_of(A)
     name = container_name(A)
     holder = api.inspect_container(name)["Id"]
@@ -269,7 +269,7 @@ async def test_modes_reach_the_engine(runtime: DockerRuntime, seen: Seen, task: 
 async def test_a_failed_init_is_a_failed_start(runtime: DockerRuntime, seen: Seen, task: Task) -> None:
     task.add("init", "exit 3", essential=False)
     task.add("main", "echo never", after="init:SUCCESS")
-    await runtime.launch(task.spec())
+    runtime.launch(task.spec())
     end = await seen.end_of(A)
     assert isinstance(end, StartFailed)
     assert end.reason == "Container main was not started: init, which it waits for, exited with 3"
@@ -282,7 +282,7 @@ async def test_a_failed_init_is_a_failed_start(runtime: DockerRuntime, seen: See
 async def test_a_missing_image_of_one_fails_the_start(runtime: DockerRuntime, seen: Seen, task: Task) -> None:
     task.add("side", "sleep 100", essential=False, stop_timeout_s=2)
     task.add("main", "true", after="side:START", image="localhost:1/nosuch:latest")
-    await runtime.launch(task.spec())
+    runtime.launch(task.spec())
     end = await seen.end_of(A)
     assert isinstance(end, StartFailed)
     assert end.reason.startswith("CannotPullContainerError")
@@ -294,7 +294,7 @@ async def test_stop_reaches_all(runtime: DockerRuntime, seen: Seen, task: Task) 
     trap = "trap 'exit 9' TERM; echo ready; while true; do sleep 0.1; done"
     task.add("a", trap)
     task.add("b", trap, essential=False)
-    await runtime.launch(task.spec())
+    runtime.launch(task.spec())
     await seen.start_of(A)
     async with asyncio.timeout(30):
         while not task.log("a") or not task.log("b"):
@@ -309,7 +309,7 @@ async def test_stop_reaches_all(runtime: DockerRuntime, seen: Seen, task: Task) 
 @docker_needed
 async def test_a_stop_during_the_launch_starts_nothing(runtime: DockerRuntime, seen: Seen, task: Task) -> None:
     task.add("main", "echo never")
-    await runtime.launch(task.spec())
+    runtime.launch(task.spec())
     await runtime.signal(A, StopSignal.TERM)
     end = await seen.end_of(A)
     assert isinstance(end, StartFailed)
@@ -321,7 +321,7 @@ async def test_a_stop_during_the_launch_starts_nothing(runtime: DockerRuntime, s
 async def test_memory_is_bounded_by_container(runtime: DockerRuntime, seen: Seen, task: Task) -> None:
     task.add("small", "exec tail /dev/zero", essential=False)
     task.add("main", "sleep 3")
-    await runtime.launch(task.spec())
+    runtime.launch(task.spec())
     end = await seen.end_of(A)
     assert isinstance(end, Exited)
     assert end.exit_code == 0
@@ -338,7 +338,7 @@ async def test_holder_is_made_where_its_image_is_missing(
     with contextlib.suppress(docker.errors.APIError):  # another worker's task may use it
         api.remove_image(image, force=True)
     task.add("main", "true")
-    await runtime.launch(task.spec(pid_mode="task"))
+    runtime.launch(task.spec(pid_mode="task"))
     end = await seen.end_of(A)
     assert isinstance(end, Exited)
     assert end.exit_code == 0
@@ -360,7 +360,7 @@ async def test_another_agent_goes_on_with_what_was_left(scope: str, task: Task, 
     task.add("side", "echo run >>/data/side; sleep 100", essential=False, mounts=shared, stop_timeout_s=2)
     task.add("main", "cat /data/init /data/side; exit 5", after="init:SUCCESS", mounts=shared)
     first, before = await again(scope, Seen()), time.monotonic()
-    await first.launch(task.spec())
+    first.launch(task.spec())
     while len(held(api)) < 3 or not (task.folder / "side.log").exists():
         assert time.monotonic() < before + 60
         await asyncio.sleep(0.05)
@@ -375,7 +375,7 @@ async def test_another_agent_goes_on_with_what_was_left(scope: str, task: Task, 
     assert end.exit_code == 5
     assert task.log("main") == "run\nrun\n"
     assert codes(end)["init"] == 0
-    await second.remove(A)
+    assert not await second.remove([A])
     assert held(api) == []
     await second.close()
 
@@ -385,7 +385,7 @@ async def test_another_agent_learns_how_all_ended(scope: str, task: Task) -> Non
     task.add("a", "sleep 1; exit 4")
     task.add("b", "sleep 2; exit 6", essential=False)
     first = await again(scope, early := Seen())
-    await first.launch(task.spec())
+    first.launch(task.spec())
     await early.start_of(A)
     await first.close()
     await asyncio.sleep(3)
@@ -395,7 +395,7 @@ async def test_another_agent_learns_how_all_ended(scope: str, task: Task) -> Non
     assert isinstance(end, Exited)
     assert codes(end) == {"a": 4, "b": 6}
     assert end.exit_code == 4
-    await second.remove(A)
+    assert not await second.remove([A])
     await second.close()
 
 
@@ -406,9 +406,9 @@ async def test_what_was_never_started_may_be_launched(scope: str, task: Task, ap
     spec = task.spec()
     runtime = await again(scope, seen := Seen())
     assert await runtime.adopt(spec) is Adoption.NOT_LAUNCHED
-    await runtime.launch(spec)
+    runtime.launch(spec)
     assert isinstance(await seen.end_of(A), Exited)
-    await runtime.remove(A)
+    assert not await runtime.remove([A])
     await runtime.close()
 
 
@@ -416,14 +416,14 @@ async def test_what_was_never_started_may_be_launched(scope: str, task: Task, ap
 async def test_a_part_that_ran_and_is_gone_is_never_run_again(scope: str, task: Task, api: docker.APIClient) -> None:
     task.add("main", "sleep 100")
     runtime = await again(scope, seen := Seen())
-    await runtime.launch(task.spec())
+    runtime.launch(task.spec())
     await seen.start_of(A)
     await runtime.close()
     api.remove_container(f"{container_name(A)}-main", force=True)
     second = await again(scope, seen := Seen())
     assert await second.adopt(task.spec()) is Adoption.KNOWN
     assert isinstance(await seen.end_of(A), Vanished)
-    await second.remove(A)
+    assert not await second.remove([A])
     assert held(api) == []
     await second.close()
 
@@ -433,7 +433,7 @@ async def test_discard_kills_all(scope: str, task: Task, api: docker.APIClient) 
     task.add("a", "sleep 100", mounts=(Mount(container_path="/d", volume="d"),))
     task.add("b", "sleep 100")
     runtime = await again(scope, seen := Seen())
-    await runtime.launch(task.spec())
+    runtime.launch(task.spec())
     await seen.start_of(A)
     await runtime.close()
     second = await again(scope, Seen())

@@ -54,15 +54,15 @@ async def opened() -> tuple[Runtime, Told]:
 async def test_any_command_succeeds_at_once() -> None:
     """Started, then exit code 0, and not before launch has returned."""
     runtime, told = await opened()
-    await runtime.launch(attempt("a#1", "echo", "x"))
+    runtime.launch(attempt("a#1", "echo", "x"))
     assert told.empty()
     assert await told.next(2) == [
         Started(attempt_id="a#1", started_at_ms=1000),
         Exited(attempt_id="a#1", exit_code=0, stopped_at_ms=1000),
     ]
     assert await runtime.launched() == ["a#1"]
-    await runtime.remove("a#1")
-    await runtime.remove("a#1")
+    assert not await runtime.remove(["a#1"])
+    assert not await runtime.remove(["a#1"])
     assert await runtime.launched() == []
 
 
@@ -70,18 +70,18 @@ async def test_sleep_lasts_and_the_environment_overrides() -> None:
     """Duration and exit code are the test's to choose."""
     runtime, told = await opened()
     before_s = time.monotonic()
-    await runtime.launch(attempt("a#1", "sleep", "0.05"))
+    runtime.launch(attempt("a#1", "sleep", "0.05"))
     await told.next(2)
     assert time.monotonic() - before_s >= 0.05
     fake = {"BATCHYARD_FAKE_DURATION_S": "0", "BATCHYARD_FAKE_EXIT_CODE": "3"}
-    await runtime.launch(attempt("b#1", "sleep", "600", environment=fake))
+    runtime.launch(attempt("b#1", "sleep", "600", environment=fake))
     assert (await told.next(2))[1] == Exited(attempt_id="b#1", exit_code=3, stopped_at_ms=1000)
 
 
 async def test_a_duration_that_is_no_number_fails_the_start() -> None:
     """It is said, not taken for none."""
     runtime, told = await opened()
-    await runtime.launch(attempt("a#1", "sleep", "a-while"))
+    runtime.launch(attempt("a#1", "sleep", "a-while"))
     [end] = await told.next(1)
     assert isinstance(end, StartFailed)
     assert "a-while" in end.reason
@@ -90,12 +90,12 @@ async def test_a_duration_that_is_no_number_fails_the_start() -> None:
 async def test_signals_end_it() -> None:
     """With the code that a real process would have; once only."""
     runtime, told = await opened()
-    await runtime.launch(attempt("a#1", "sleep", "600"))
+    runtime.launch(attempt("a#1", "sleep", "600"))
     await runtime.signal("a#1", StopSignal.TERM)
     await runtime.signal("a#1", StopSignal.KILL)
     assert (await told.next(2))[1] == Exited(attempt_id="a#1", exit_code=137, stopped_at_ms=1000)
     await runtime.signal("a#1", StopSignal.KILL)
-    await runtime.launch(attempt("b#1"))
+    runtime.launch(attempt("b#1"))
     assert [observation.attempt_id for observation in await told.next(2)] == ["b#1", "b#1"]
 
 
@@ -110,10 +110,10 @@ async def test_a_former_agents_attempt_has_vanished() -> None:
 async def test_nothing_is_told_after_close() -> None:
     """The agent is gone."""
     runtime, told = await opened()
-    await runtime.launch(attempt("a#1"))
-    await runtime.launch(attempt("b#1", "sleep", "0.01"))
+    runtime.launch(attempt("a#1"))
+    runtime.launch(attempt("b#1", "sleep", "0.01"))
     await runtime.close()
     fresh, other = await opened()
-    await fresh.launch(attempt("c#1", "sleep", "0.02"))
+    fresh.launch(attempt("c#1", "sleep", "0.02"))
     await other.next(2)
     assert told.empty()

@@ -107,7 +107,7 @@ def mark_of(folder: Path, number: int = 0) -> int:
 async def beside(host: Host, folder: Path) -> int:
     """Start another attempt beside what is tried; return its pid."""
     spec = shell(folder, "echo $$; exec sleep 600", number=99)
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     (live,) = host.runtime._live.values()
     await until(lambda: live.pid and log_of(spec))
     return live.pid
@@ -128,7 +128,7 @@ async def test_a_fork_bomb_comes_to_its_end(host: Host, folder: Path) -> None:
     """Also without cgroups: nobody of it is left, and another attempt goes on."""
     other = await beside(host, folder)
     spec = attempt(folder, PYTHON, "-c", BOMB)
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: len(kept(folder / "keeper")) == 2)
     mark = mark_of(folder, 1)
     await until(lambda: len(marks.marked(mark)) > 100)
@@ -210,7 +210,7 @@ async def test_who_runs_as_the_agent_is_kept_to_no_level(folder: Path, host: Hos
 
 async def test_a_job_that_stops_itself_and_all_its_own_is_ended(host: Host, folder: Path) -> None:
     spec = shell(folder, "(setsid sleep 600 &); echo ready; kill -STOP 0")
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: "ready" in log_of(spec))
     await host.runtime.signal(spec.attempt_id, StopSignal.KILL)
     end = await host.end(spec)

@@ -71,7 +71,7 @@ async def test_a_job_sees_no_working_folder_but_its_own(host: Host, folder: Path
     if not host.runtime.is_isolated:
         pytest.skip("the kernel gives no mount namespaces here")
     other = shell(folder, "echo secret >kept; sleep 600")
-    await host.runtime.launch(other)
+    host.runtime.launch(other)
     theirs = folder / "scratch" / plain_name(other.attempt_id)
     await until((theirs / "kept").exists)
     elsewhere = shell(folder, f"cat {theirs}/kept", number=3, working_directory="/")
@@ -163,7 +163,7 @@ async def test_limits_folder_and_signals_work_as_for_others(host: Host, folder: 
     await host.done(there)
     assert log_of(there) == f"{folder / 'work'}\n77\nout\n"
     stopped = shell(folder, "trap 'echo saved; exit 9' TERM; echo ready; sleep 600 & wait", number=3)
-    await host.runtime.launch(stopped)
+    host.runtime.launch(stopped)
     await until(lambda: "ready" in log_of(stopped))
     await host.runtime.signal(stopped.attempt_id, StopSignal.TERM)
     end = await host.end(stopped)
@@ -173,7 +173,7 @@ async def test_limits_folder_and_signals_work_as_for_others(host: Host, folder: 
     assert isinstance(refused, StartFailed)
     assert "not as 'root'" in refused.reason
     name = plain_name(stopped.attempt_id)
-    await host.runtime.remove(stopped.attempt_id)
+    assert not await host.runtime.remove([stopped.attempt_id])
     assert not (folder / "scratch" / name).exists()
 
 

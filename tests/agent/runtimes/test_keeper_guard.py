@@ -42,7 +42,7 @@ from process_attempts import Host, runtime, shell
 async def main():
     folder = Path(sys.argv[2])
     host = await Host(runtime(folder, enforcement=sys.argv[3])).open()
-    await host.runtime.launch(shell(folder, sys.argv[4]))
+    host.runtime.launch(shell(folder, sys.argv[4]))
     now_ms = int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1000)
     host.runtime._link.guard(since_ms=now_ms, fence_ms=int(sys.argv[5]), containers=(), engine="", query="")
     print("launched", flush=True)
@@ -81,7 +81,7 @@ def fenced_agent(folder: Path, enforcement: str, fence_ms: int) -> Iterator[subp
 
 async def test_at_the_deadline_all_ends_and_nothing_starts_before_a_later_one(host: Host, tmp_path: Path) -> None:
     spec = shell(tmp_path, STUBBORN)
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: log_of(spec))
     (mark,) = {each.mark for each in kept(tmp_path / "keeper").values()}
     host.runtime._link.guard(since_ms=boot_ms(), fence_ms=200, containers=(), engine="", query="")
@@ -99,7 +99,7 @@ async def test_at_the_deadline_all_ends_and_nothing_starts_before_a_later_one(ho
 async def test_a_keeper_that_starts_goes_by_the_last_contact(host: Host, tmp_path: Path) -> None:
     """Its predecessor stood still, and did not hear of it: what runs is not ended by what that had heard."""
     spec = shell(tmp_path, STUBBORN)
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: log_of(spec))
     before = keeper(tmp_path / "keeper")
     host.runtime._link.guard(since_ms=boot_ms(), fence_ms=2_000, containers=(), engine="", query="")
@@ -120,7 +120,7 @@ async def test_a_keeper_that_starts_goes_by_the_last_contact(host: Host, tmp_pat
 async def test_each_process_ends_at_its_own_fence_also_under_the_next_keeper(host: Host, tmp_path: Path) -> None:
     short, never = (replace(shell(tmp_path, STUBBORN, number=n), fence_ms=ms) for n, ms in ((1, 200), (2, 0)))
     for spec in (short, never):
-        await host.runtime.launch(spec)
+        host.runtime.launch(spec)
         await until(lambda spec=spec: log_of(spec))
     os.kill(keeper(tmp_path / "keeper"), signal.SIGKILL)
     await until(lambda: host.runtime._link.is_open and len(host.runtime._link.kept) == 2)
@@ -309,9 +309,9 @@ async def test_a_container_ends_at_the_deadline(tmp_path: Path) -> None:
     try:
         for number, each in enumerate(runtimes):
             await each.open(told.append)
-            await each.launch(container_spec(tmp_path, named(f"guard-{number}#1"), "sleep", "600"))
+            each.launch(container_spec(tmp_path, named(f"guard-{number}#1"), "sleep", "600"))
         never = container_spec(tmp_path, named("guard-0#2"), "sleep", "600")
-        await runtimes[0].launch(replace(never, fence_ms=0))
+        runtimes[0].launch(replace(never, fence_ms=0))
         await until(lambda: len(told) == 3)
         engine, query = runtimes[0].guarded()
         link.guard(since_ms=boot_ms(), fence_ms=100, containers=[0, 100], engine=engine, query=query)

@@ -127,7 +127,7 @@ async def test_attempt_has_a_folder_no_stdin_and_default_signals(host: Host, tmp
     assert int(blocked.split()[1], 16) == 0
     assert int(ignored.split()[1], 16) == int(ours, 16) & ~pythons
     assert int(descriptors) == 4  # 0, 1, 2 and ls's own: neither the record nor anything of the agent's
-    await host.runtime.remove(spec.attempt_id)
+    assert not await host.runtime.remove([spec.attempt_id])
     assert not Path(folder).exists()
     assert spec.log_path.exists()
     assert await host.runtime.launched() == []
@@ -190,7 +190,7 @@ async def test_an_attempt_is_launched_once(host: Host, tmp_path: Path) -> None:
     spec = shell(tmp_path, "echo once")
     await host.done(spec)
     with pytest.raises(FileExistsError):
-        await host.runtime.launch(spec)
+        host.runtime.launch(spec)
     assert log_of(spec) == "once\n"
     assert await host.runtime.launched() == [spec.attempt_id]
 
@@ -201,7 +201,7 @@ async def test_term_reaches_the_command_before_it_loses_its_children(host: Host,
     script = script.format(sleep="while :; do sleep 0.2; done")
     specs = [shell(tmp_path, script, number=number) for number in range(1, 17)]
     for spec in specs:
-        await host.runtime.launch(spec)
+        host.runtime.launch(spec)
     for spec in specs:
         await until(lambda spec=spec: "ready" in log_of(spec))  # type: ignore[misc]  # a default binds it
         await host.runtime.signal(spec.attempt_id, StopSignal.TERM)
@@ -214,7 +214,7 @@ async def test_term_reaches_the_command_before_it_loses_its_children(host: Host,
 async def test_a_killed_command_cannot_outlive_its_children_for_a_last_word(host: Host, tmp_path: Path) -> None:
     for number in range(1, 11):
         spec = shell(tmp_path, "echo ready; sleep 600; exit 0", number=number)
-        await host.runtime.launch(spec)
+        host.runtime.launch(spec)
         await until(lambda spec=spec: "ready" in log_of(spec))  # type: ignore[misc]  # a default binds it
         await host.runtime.signal(spec.attempt_id, StopSignal.KILL)
         end = await host.end(spec)
@@ -225,7 +225,7 @@ async def test_a_killed_command_cannot_outlive_its_children_for_a_last_word(host
 async def test_term_reaches_the_command_and_kill_ends_the_stubborn(host: Host, tmp_path: Path) -> None:
     """A command that ignores SIGTERM is ended by SIGKILL, exit code 137."""
     spec = shell(tmp_path, "trap 'echo ignored' TERM; echo ready; while :; do sleep 0.05; done")
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: "ready" in log_of(spec))
     await host.runtime.signal(spec.attempt_id, StopSignal.TERM)
     await until(lambda: "ignored" in log_of(spec))
@@ -243,7 +243,7 @@ async def test_a_signal_right_after_launch_is_not_lost(
     """Even before the supervisor has called the command."""
     for number in range(1, 11):
         spec = attempt(tmp_path, "sleep", "600", number=number)
-        await host.runtime.launch(spec)
+        host.runtime.launch(spec)
         await host.runtime.signal(spec.attempt_id, signal)
         end = await host.end(spec)
         assert isinstance(end, Exited)
@@ -253,7 +253,7 @@ async def test_a_signal_right_after_launch_is_not_lost(
 async def test_stopped_group_can_be_killed(host: Host, tmp_path: Path) -> None:
     """An attempt that stops its whole group, its supervisor included, still ends."""
     spec = shell(tmp_path, "echo ready; kill -STOP 0; echo never")
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: "ready" in log_of(spec))
     await host.runtime.signal(spec.attempt_id, StopSignal.KILL)
     end = await host.end(spec)
@@ -331,7 +331,7 @@ async def test_too_much_disk_ends_the_attempt(host: Host, tmp_path: Path, monkey
     glutton = "mkdir deep; head -c 20000000 /dev/zero >deep/large; sleep 600"
     specs = [shell(tmp_path, script, number=n, disk_mib=10) for n, script in enumerate((modest, glutton), start=1)]
     for spec in specs:
-        await host.runtime.launch(spec)
+        host.runtime.launch(spec)
     ends = [await host.end(spec) for spec in specs]
     assert [(end.exit_code, end.reason) for end in ends if isinstance(end, Exited)] == [
         (3, ""),
@@ -345,7 +345,7 @@ async def test_a_folder_that_cannot_be_measured_holds_up_no_other(
     """The watch outlives it."""
     monkeypatch.setattr("batchyard_agent.runtimes.disk_watch.INTERVAL_S", 0.1)
     odd = shell(tmp_path, "rmdir $PWD; ln -s loop $PWD; echo ready; sleep 600", number=1, disk_mib=10)
-    await host.runtime.launch(odd)
+    host.runtime.launch(odd)
     await until(lambda: "ready" in log_of(odd))
     glutton = shell(tmp_path, "head -c 20000000 /dev/zero >large; sleep 600", number=2, disk_mib=10)
     end = await host.done(glutton)
@@ -362,7 +362,7 @@ async def test_a_deep_tree_is_measured_and_removed(host: Host, tmp_path: Path, m
     end = await host.done(spec)
     assert isinstance(end, Exited)
     assert end.exit_code == 137
-    await host.runtime.remove(spec.attempt_id)
+    assert not await host.runtime.remove([spec.attempt_id])
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
@@ -381,7 +381,7 @@ async def test_both_ends_of_a_long_log_are_kept(host: Host, tmp_path: Path) -> N
     pause = ": >flag; while [ ! -e go ]; do sleep 0.05; done"
     script = f"echo begun; yes 0123456789 | head -c 4000000; echo; {pause}"
     spec = shell(tmp_path, script + "; yes again | head -c 4000000; echo; echo the cause; exit 4", log_bytes_max=limit)
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     scratch = tmp_path / "scratch" / plain_name(spec.attempt_id)
     await until((scratch / "flag").exists)
     await until(lambda: log_limit.used_bytes(spec.log_path) <= limit + 4096)
@@ -407,7 +407,7 @@ async def test_two_hundred_attempts_leave_nothing_behind(host: Host, tmp_path: P
             spec = shell(tmp_path, f"exit {number % 100}", number=number)
             end = await host.done(spec)
             assert isinstance(end, Exited)
-            await host.runtime.remove(spec.attempt_id)
+            assert not await host.runtime.remove([spec.attempt_id])
             return end.exit_code
 
     codes = await asyncio.gather(*(one(number) for number in range(1, 201)))
@@ -439,7 +439,7 @@ async def test_a_full_disk_is_a_failed_start_and_no_lost_end(host: Host, tmp_pat
     """What cannot be recorded is not launched; and it can be, once there is space."""
     spec = attempt(tmp_path, "true")
     await host.done(spec)
-    await host.runtime.remove(spec.attempt_id)
+    assert not await host.runtime.remove([spec.attempt_id])
     again = attempt(tmp_path, "true", number=2)
     keeper = host.keeper_pid()
     # Stands in for a full disk: no file of the keeper can grow.

@@ -50,7 +50,7 @@ async def host(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Ho
 
 async def started(host: Host, folder: Path, script: str = "exec sleep 1000", **settings: object) -> object:
     spec = shell(folder, script, **settings)
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: any(isinstance(each, Started) for each in host.of(spec)))
     return spec
 
@@ -185,7 +185,7 @@ async def test_a_keeper_that_is_killed_costs_its_code_and_no_attempt(host: Host,
 async def test_of_several_processes_one_is_entered(host: Host, folder: Path) -> None:
     spec = several(part(folder, "a", "exec sleep 1000"), part(folder, "b", "exec sleep 1000"))
     spec = replace(spec, parts=tuple(replace(each, environment={"WHO": each.part}) for each in spec.parts))
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: len([each for each in host.runtime._live.values() if each.pid]) == 2)
     assert await run(host.runtime, spec, "sh", "-c", "echo $WHO", part="b") == (0, b"b\n", b"")
 

@@ -37,7 +37,7 @@ async def main():
     folder = Path(sys.argv[2])
     host = await Host(runtime(folder, enforcement=sys.argv[3])).open()
     for number, script in enumerate(sys.argv[4:], start=1):
-        await host.runtime.launch(shell(folder, script, number=number))
+        host.runtime.launch(shell(folder, script, number=number))
     print("launched", flush=True)
     await asyncio.Event().wait()
 
@@ -158,11 +158,11 @@ async def test_an_agent_killed_while_it_launches_starts_nothing_twice(
     for number, script in enumerate(scripts, start=1):
         spec = shell(tmp_path, script, number=number)
         if await heir.runtime.adopt(spec) is Adoption.NOT_LAUNCHED:
-            await heir.runtime.launch(spec)
+            heir.runtime.launch(spec)
         end = await heir.end(spec)
         assert isinstance(end, Exited)
         assert end.exit_code == number
-        await heir.runtime.remove(spec.attempt_id)
+        assert not await heir.runtime.remove([spec.attempt_id])
     assert sorted(map(int, witness.read_text().split())) == list(range(1, 31))
     await heir.clear()
 
@@ -195,7 +195,7 @@ async def test_attempts_of_a_killed_keeper_keep_their_exit_codes(agents: Agents,
     if who == "keeper":
         host = await agents.successor()
         for spec in specs:
-            await host.runtime.launch(spec)
+            host.runtime.launch(spec)
         await until(lambda: all(log_of(spec) for spec in specs))
         agents.kill_keeper()
     else:
@@ -224,13 +224,13 @@ async def test_what_a_keeper_did_not_hear_the_next_forgets(agents: Agents, tmp_p
     host = await agents.successor()
     specs = [attempt(tmp_path, "true", number=number) for number in (1, 2)]
     for spec in specs:
-        await host.runtime.launch(spec)
+        host.runtime.launch(spec)
         await host.end(spec)
     before = keeper(tmp_path / "keeper")
     os.kill(before, signal.SIGSTOP)
-    await host.runtime.remove(specs[0].attempt_id)
+    assert not await host.runtime.remove([specs[0].attempt_id])
     agents.kill_keeper()
-    await host.runtime.remove(specs[1].attempt_id)
+    assert not await host.runtime.remove([specs[1].attempt_id])
     await until(lambda: keeper(tmp_path / "keeper") not in {0, before})
     await until(lambda: host.runtime._link.is_open)
     assert host.runtime._link.kept == {}
@@ -246,7 +246,7 @@ async def test_a_keeper_that_stands_still_is_replaced(
     monkeypatch.setattr(keeper_link, "PING_S", 0.1)
     host = await agents.successor()
     spec = attempt(tmp_path, "sleep", "600")
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: host.of(spec))
     before = keeper(tmp_path / "keeper")
     os.kill(before, signal.SIGSTOP)
@@ -290,7 +290,7 @@ async def test_a_keeper_killed_while_it_starts_starts_nothing_twice(agents: Agen
         if number % 10 == turn:
             await until(lambda: keeper(tmp_path / "keeper"))
             agents.kill_keeper()
-        await host.runtime.launch(spec)
+        host.runtime.launch(spec)
         await asyncio.sleep(0.002 * turn)
     for number, spec in enumerate(specs, start=1):
         end = await host.end(spec)

@@ -87,7 +87,7 @@ async def test_a_copy_of_the_log_is_the_jobs_users(host: Host, folder: Path, job
         os.chown(folder / "work", pwd.getpwnam("nobody").pw_uid, -1)
     script = "echo one; while ! [ -e go ]; do sleep 0.02; done; seq 100000; echo last >&2"
     spec = shell(folder, script, working_directory=f"{folder}/work", output_path="logs/a b.out")
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     copy = folder / "work/logs/a b.out"
     await until(lambda: copy.exists() and copy.read_text() == "one\n")
     (folder / "work/go").touch()
@@ -115,7 +115,7 @@ async def test_a_copy_goes_nowhere_that_the_jobs_user_may_not_write(host: Host, 
 async def test_a_copy_is_made_anew_when_the_agent_was_restarted(host: Host, folder: Path, job_is: str) -> None:
     script = "echo one; while ! [ -e go ]; do sleep 0.02; done; echo two"
     spec = shell(folder, script, output_path="out")
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     own = own_folder(folder, spec)
     await until(lambda: (own / "out").exists() and (own / "out").read_text() == "one\n")
     await host.close()

@@ -88,7 +88,7 @@ async def test_init_sidecar_and_main(host: Host, tmp_path: Path) -> None:
     assert [type(each) for each in host.of(spec)] == [Started, Exited]
     assert await host.runtime.launched() == [spec.attempt_id]
     assert (tmp_path / "scratch" / plain_name(spec.attempt_id) / "file").exists()
-    await host.runtime.remove(spec.attempt_id)
+    assert not await host.runtime.remove([spec.attempt_id])
     assert await host.runtime.launched() == []
     assert list((tmp_path / "scratch").iterdir()) == []
 
@@ -174,7 +174,7 @@ async def test_a_signal_reaches_all_and_each_is_killed_in_its_own_time(host: Hos
         part(tmp_path, "deaf", deaf, essential=False, stop_timeout_s=2),
         part(tmp_path, "deafer", deaf, essential=False, stop_timeout_s=60),
     )
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: logs(spec) == ["up\n"] * 3)
     await host.runtime.signal(spec.attempt_id, StopSignal.TERM)
     await until(lambda: [each.ended is None for each in ends_of(tmp_path, spec)] == [False, False, True])
@@ -196,7 +196,7 @@ async def test_what_one_leaves_is_ended_with_it_and_with_nobody_else(host: Host,
         part(tmp_path, "side", f"sleep 600 & echo $!; {FOREVER}", essential=False, stop_timeout_s=2),
         part(tmp_path, "main", f"{GATE.format('go')}", after="init:SUCCESS side:START"),
     )
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: host.of(spec))
     left, beside = (int(log_of(each)) for each in spec.parts[:2])
     assert (lives(left), lives(beside)) == (False, True)
@@ -210,7 +210,7 @@ async def test_memory_is_bounded_for_each_by_itself(host: Host, tmp_path: Path) 
         part(tmp_path, "small", HOG, essential=False, memory_mib=32),
         part(tmp_path, "main", GATE.format(tmp_path / "go")),
     )
-    await host.runtime.launch(spec)
+    host.runtime.launch(spec)
     await until(lambda: any(each.ended for each in kept(tmp_path / "keeper").values()))
     (tmp_path / "go").touch()
     end = await host.end(spec)
@@ -241,7 +241,7 @@ async def test_none_is_launched_twice(host: Host, tmp_path: Path) -> None:
     spec = three(tmp_path)
     await host.done(spec)
     with pytest.raises(FileExistsError):
-        await host.runtime.launch(spec)
+        host.runtime.launch(spec)
 
 
 # Another agent ------------------------------------------------------------------
@@ -256,7 +256,7 @@ async def main():
     folder = Path(sys.argv[2])
     host = await Host(runtime(folder, enforcement=sys.argv[3])).open()
     for attempt in eval(sys.argv[4]):
-        await host.runtime.launch(several(*(part(folder, *words, **named) for words, named in attempt)))
+        host.runtime.launch(several(*(part(folder, *words, **named) for words, named in attempt)))
     print("launched", flush=True)
     await asyncio.Event().wait()
 
@@ -447,12 +447,12 @@ async def test_an_agent_killed_while_it_launches_starts_nothing_twice(agents: Ag
     specs = [agents.spec(words) for words in attempts]
     for spec in specs:
         if await host.runtime.adopt(spec) is Adoption.NOT_LAUNCHED:
-            await host.runtime.launch(spec)
+            host.runtime.launch(spec)
     for number, spec in enumerate(specs, start=1):
         end = await host.end(spec)
         assert isinstance(end, Exited)
         assert (end.exit_code, codes(end)["init"]) == (number, 0)
-        await host.runtime.remove(spec.attempt_id)
+        assert not await host.runtime.remove([spec.attempt_id])
     assert agents.witness() == sorted(f"{name}{n}" for n in range(1, 13) for name in ("init", "side", "main"))
     await host.clear()
 
@@ -467,7 +467,7 @@ async def test_a_keeper_killed_between_processes_starts_nothing_twice(agents: Ag
         if number % 4 == turn:
             await until(lambda: keeper(agents.folder / "keeper"))
             agents.kill_keeper()
-        await host.runtime.launch(spec)
+        host.runtime.launch(spec)
         await asyncio.sleep(0.01 * turn)
     whole = 0
     for number, spec in enumerate(specs, start=1):

@@ -162,7 +162,7 @@ async def test_a_process_finds_its_own_and_nobody_elses(files: SecretFiles, memo
     host = await Host(runtime(open_folder, user=user, secret_files=files)).open()
     try:
         waiting = with_file(shell(open_folder, "sleep 600"))
-        await host.runtime.launch(waiting)
+        host.runtime.launch(waiting)
         await until(lambda: bool(host.of(waiting)))
         spy = shell(open_folder, f"ls {memory.parent} {memory}; cat {memory}/*/*/KEY", number=3)
         await host.done(spy)
@@ -209,7 +209,7 @@ async def test_a_container_finds_its_own_and_its_engine_knows_none(
     try:
         script = LOOK + "(echo x >$BATCHYARD_SECRETS_DIR/new) 2>&1"
         spec = container_spec(tmp_path, name, "sh", "-c", script, user=user, readonly_root_filesystem=True)
-        await opened.launch(with_file(spec))
+        opened.launch(with_file(spec))
         assert isinstance(await seen.end_of(name), Exited)
         log = spec.log_path.read_text()
         assert log.startswith(f"{VALUE}400 {uid}\n")
