@@ -18,8 +18,16 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from batchyard_controller.core.model.room import Room
-from batchyard_controller.store.etcd_client import AnswerTooLargeError, EtcdClient, FullError, Login, Tls
+from batchyard_controller.store.etcd_client import (
+    READ_TIMEOUT_S,
+    AnswerTooLargeError,
+    EtcdClient,
+    FullError,
+    Login,
+    Tls,
+)
 from batchyard_controller.store.etcd_janitor import Duty, EtcdJanitor
+from batchyard_controller.store.etcd_ranges import Ranges
 from batchyard_controller.store.etcd_reading import Reading
 from batchyard_controller.store.etcd_renewal import EtcdLine, Held
 from batchyard_controller.store.etcd_upkeep import LOOK_S
@@ -39,6 +47,8 @@ from batchyard_controller.store.protocol import (
 )
 
 PAGE_PAIRS = 500
+WIDE_TIMEOUT_S = 10.0
+"""For what is about all keys: etcd looks at each of them, at a million on a busy machine for seconds."""
 LEASE_TTL_S_MIN = 2
 """etcd grants no shorter lease, with its default timing."""
 
@@ -165,24 +175,26 @@ class EtcdStore:
     async def _count(self, revision: int) -> int:
         start = self._prefix.encode()
         request = wire.RangeRequest(key=start, range_end=after_prefix(start), revision=revision, count_only=True)
-        return (await self._client.range(request)).count
+        return (await self._client.range(request, WIDE_TIMEOUT_S)).count
 
     async def _read_all(self, prefix: str = "") -> AsyncIterator[wire.RangeResponse]:
         """Read, page by page, what is below *prefix*."""
         start = (self._prefix + prefix).encode()
-        request = wire.RangeRequest(key=start, range_end=after_prefix(start), limit=PAGE_PAIRS)
+        ranges = Ranges(start, after_prefix(start))
+        request = wire.RangeRequest(limit=PAGE_PAIRS)
         while True:
+            request.key, request.range_end = ranges.start, ranges.end
             try:
-                answer = await self._client.range(request)
+                answer = await self._client.range(request, WIDE_TIMEOUT_S if ranges.is_wide else READ_TIMEOUT_S)
             except AnswerTooLargeError:
                 if request.limit == 1:
                     raise
                 request.limit //= 2
                 continue
-            yield answer
-            if not answer.more:
+            if answer.kvs or not request.revision:
+                yield answer
+            if not ranges.pass_on(answer.kvs[-1].key if answer.kvs else b"", is_more=answer.more):
                 return
-            request.key = answer.kvs[-1].key + b"\0"
             # All pages are of the moment of the first; if etcd forgets that moment, the load fails.
             request.revision = request.revision or answer.header.revision
 

@@ -151,16 +151,20 @@ class EtcdClient:
         self._connecting = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
 
-    async def range(self, request: wire.RangeRequest) -> wire.RangeResponse:
+    async def range(self, request: wire.RangeRequest, timeout_s: float = READ_TIMEOUT_S) -> wire.RangeResponse:
         """
         Read pairs.
+
+        Args:
+            request: Which.
+            timeout_s: For each server that is tried.
 
         Raises:
             AnswerTooLargeError: see there.
             StoreUnavailableError: no server answered.
             UnsupportedServerError: see there.
         """
-        return await self.ask("KV/Range", request, wire.RangeResponse)
+        return await self.ask("KV/Range", request, wire.RangeResponse, timeout_s)
 
     async def ask(self, method: str, request: Message, answers: _Answers[M], timeout_s: float = READ_TIMEOUT_S) -> M:
         """
