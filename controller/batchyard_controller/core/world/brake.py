@@ -42,7 +42,8 @@ class Brake:
 
     def holds(self, host: Host) -> bool:
         """Say whether a silent host is waited for."""
-        return self.since_boot_ms is not None and host.heard_boot_ms >= self.since_boot_ms
+        is_among = self.since_boot_ms is not None and host.heard_boot_ms >= self.since_boot_ms
+        return is_among and not host.record.replaced_by
 
     def release(self, now: Instant) -> None:
         """Wait no longer, nor again for those that are silent now."""
@@ -107,10 +108,12 @@ def counts(host: Host) -> bool:
     """
     Say whether a host's silence means anything.
 
-    That of a node of a cluster ends nothing; who runs nothing and was told to take no more work, or was launched, may
-    be switched off; and of whom this leader has never heard it knows only by attempts that it lived lately.
+    That of a node of a cluster ends nothing; who was replaced will not come back; who runs nothing and was told to
+    take no more work, or was launched, may be switched off; and of whom this leader has never heard it knows only by
+    attempts that it lived lately.
     """
     record = host.record
     is_leaving = record.cordoned or record.draining or record.reclaimed_at_ms > 0 or bool(launch_id_of(record.facts))
     is_known = host.is_reachable or (host.heard_wall_ms > 0 and not is_leaving)
-    return record.facts.kubernetes is None and (is_known or bool(host.attempts))
+    is_own = record.facts.kubernetes is None and not record.replaced_by
+    return is_own and (is_known or bool(host.attempts))
