@@ -34,6 +34,7 @@ from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.past import sums_of
 from batchyard_controller.core.model.units import units_of
 from batchyard_controller.core.model.usage import UsageSum
+from batchyard_controller.core.reactor.adoption import UNKNOWN_END
 from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.world import invariants
 from batchyard_controller.core.world.world import World
@@ -319,6 +320,8 @@ class Witness:
         is_whole = machine is not None and machine.damage < run.started_at
         if run.by_itself and is_whole and ended.cause in (EndCause.HOST_ERROR, EndCause.START_FAILED):
             self.violated("I5", f"{attempt_id} exited with {run.exit_code}; told is {ended.cause}: {ended.reason}")
+        if is_whole and ended.reason == UNKNOWN_END:
+            self.violated("I5", f"{attempt_id} ran on {run.machine}, which remembers that; told is: {ended.reason}")
         if unit.state is JobState.SUCCEEDED and ended is unit.attempts[-1] and run.exit_code not in (0, None):
             is_node_stopped = unit.is_node and not unit.leads
             if not is_node_stopped:
