@@ -13,6 +13,8 @@ from .story import CHAOS_S, CONTROLLERS, MACHINES, Step
 if TYPE_CHECKING:
     from .yard import Yard
 
+AWAY_S = 1.5
+"""So long an agent is away before there are two leaders."""
 SLOW_S = 25.0
 """A call of a slow archive takes up to that much longer."""
 
@@ -200,8 +202,8 @@ class Faults:
         self._later("the archive", span, back)
 
     def crash_archiving(self, how: str, span: float) -> None:
-        """Let who archives next die of it, before it has written or before the store knows."""
-        self._yard.shelf.crashes = [how]
+        """Let who archives next die of it: before it has written, after it, or between sums and deletions in the store."""
+        self._yard.shelf.crash = how
         self._archiving_span = span
 
     def crash(self, program: Program) -> None:
@@ -218,17 +220,21 @@ class Faults:
         """
         Let another lead before the leader knows, and go, while *who* seeks a leader anew.
 
-        etcd revokes the lease and is cut off from its holder, who counts on it for four seconds at most. *who*
-        finds the next leader, and when that dies the last one, if it still believes that it leads.
+        etcd revokes the lease and is cut off from its holder, who counts on it for four seconds at most. *who*,
+        which was away since before so that nothing of it is left to store, finds the next leader, and when that
+        dies the last one, if it still believes that it leads.
         """
         leader = self._yard.leader
         if leader is None:
             return
         name = leader.name.partition(" ")[0]
+        self.kill_agent(who, AWAY_S + span - 0.3)
+        self._yard.loop.call_later(AWAY_S, self._depose, name, span)
+
+    def _depose(self, name: str, span: float) -> None:
         (other,) = {*CONTROLLERS} - {name}
         self.cut(name, "etcd", "both", span + 6.0)
         self.lose_lease()
-        self._yard.loop.call_later(span - 0.4, self.kill_agent, who, 0.1)
         self._yard.loop.call_later(span + 0.3, self.kill_controller, other, 1.0)
 
     def clock(self, who: str, hours: float) -> None:

@@ -32,8 +32,8 @@ class Shelf:
         self.loop, self.dice = loop, dice
         self.is_away = False
         self.slow_s = 0.0
-        self.crashes: list[str] = []
-        """When who archives next dies: ``before`` it has written, or ``after``, before the store knows."""
+        self.crash = ""
+        """When who archives next dies: see ``Faults.crash_archiving``; nothing: it lives."""
         self.on_crash: Callable[[Program], None] = lambda _: None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -43,6 +43,20 @@ class Shelf:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
         return Path(self._folder.name)
+
+    def crashes(self, program: Program, when: str) -> bool:
+        """Say whether who archives dies now, by a crash that was to come then; it does."""
+        if self.crash != when:
+            return False
+        self.crash = ""
+        self.on_crash(program)
+        return True
+
+    def try_to(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Do something with the files. Raises OSError while they cannot be reached."""
+        if self.is_away:
+            raise OSError("stale file handle")
+        return work(*args)
 
     def jobs(self) -> dict[str, Job]:
         """Read all that is there, as whoever looks into the files; of a job that is there twice what the later term wrote."""
@@ -80,14 +94,14 @@ class Worker:
 
     def _do(self, program: Program, done: asyncio.Future[Any], work: Callable[..., Any], args: tuple[Any, ...]) -> None:
         shelf = self._shelf
-        crash = shelf.crashes.pop(0) if shelf.crashes and work.__name__ == "_add" else ""
-        if crash == "before":
-            shelf.on_crash(program)
+        adds = work.__name__ == "_add"
+        if adds and shelf.crashes(program, "before"):
             return
-        result, error = None, OSError("stale file handle") if shelf.is_away else None
-        if error is None:
-            result = work(*args)
-        if crash == "after":
-            shelf.on_crash(program)
-        elif not done.done():
-            done.set_result(result) if error is None else done.set_exception(error)
+        try:
+            result = shelf.try_to(work, *args)
+        except (sqlite3.Error, OSError) as error:
+            if not done.done():
+                done.set_exception(error)
+            return
+        if not (adds and shelf.crashes(program, "after")) and not done.done():
+            done.set_result(result)

@@ -189,7 +189,7 @@ DRAWS: dict[str, Callable[[Random], dict[str, Any]]] = {
 }
 OF_ARCHIVES: dict[str, Callable[[Random], dict[str, Any]]] = {
     "archive": lambda dice: {"how": dice.choice(("away", "slow")), "span": _span(dice)},
-    "crash-archiving": lambda dice: {"how": dice.choice(("before", "after")), "span": _span(dice)},
+    "crash-archiving": lambda dice: {"how": dice.choice(("before", "after", "between")), "span": _span(dice)},
 }
 """Of worlds with an archive."""
 OF_QUOTAS: dict[str, Callable[[Random], dict[str, Any]]] = {

@@ -34,6 +34,7 @@ from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.past import sums_of
 from batchyard_controller.core.model.units import units_of
 from batchyard_controller.core.model.usage import UsageSum
+from batchyard_controller.core.reactor.adoption import UNKNOWN_END
 from batchyard_controller.core.reactor.recovery import restore
 from batchyard_controller.core.world import invariants
 from batchyard_controller.core.world.world import World
@@ -237,16 +238,19 @@ class Witness:
     def look_at_given_up(self, world: World, controller: ControllerProgram) -> None:
         """Look whose attempts a leader gave up, and who else was silent for it then."""
         given_up, self._given_up = self._given_up, []
+        if not given_up or self._yard.operator.released_at >= 0:
+            return
         tick_ms = controller.leadership.driver._ticked_boot_ms
-        released_at = self._yard.operator.released_at
-        for attempt_id in given_up:
-            host = world.hosts.get(HostId(self._claims[attempt_id]["host_id"]))
-            if host is None or host.is_reachable or host.record.reclaimed_at_ms or released_at >= 0:
+        gone = [HostId(self._claims[attempt_id]["host_id"]) for attempt_id in given_up]
+        counting = [host for host in world.hosts.values() if host.record.id in gone or _counts(host)]
+        for attempt_id, host_id in zip(given_up, gone, strict=True):
+            host = world.hosts.get(host_id)
+            if host is None or host.is_reachable or host.record.reclaimed_at_ms:
                 continue
-            silent, heard = _silent_with(world, host, tick_ms)
-            if silent and (silent >= limits.BRAKE_HOSTS_MIN or not heard) and silent > 1:
+            silent, heard = _silent_with(host, counting, tick_ms)
+            if silent > 1 and (silent >= limits.BRAKE_HOSTS_MIN or not heard):
                 name = host.record.facts.name
-                self.violated("B", f"{attempt_id} on {name} is given up; {silent} hosts fell silent, {heard} are heard")
+                self.violated("B", f"{attempt_id} on {name} is given up; {silent} hosts fell silent, {heard} did not")
 
     def sink(self, controller: ControllerProgram, epoch: int, sessions: Any) -> Sink:
         return Sink(self, controller, epoch, sessions)
@@ -319,6 +323,8 @@ class Witness:
         is_whole = machine is not None and machine.damage < run.started_at
         if run.by_itself and is_whole and ended.cause in (EndCause.HOST_ERROR, EndCause.START_FAILED):
             self.violated("I5", f"{attempt_id} exited with {run.exit_code}; told is {ended.cause}: {ended.reason}")
+        if is_whole and ended.reason == UNKNOWN_END:
+            self.violated("I5", f"{attempt_id} ran on {run.machine}, which remembers that; told is: {ended.reason}")
         if unit.state is JobState.SUCCEEDED and ended is unit.attempts[-1] and run.exit_code not in (0, None):
             is_node_stopped = unit.is_node and not unit.leads
             if not is_node_stopped:
@@ -376,15 +382,21 @@ class Sink:
         self._sessions.close()
 
 
-def _silent_with(world: World, host: Host, tick_ms: int) -> tuple[int, int]:
-    """Return how many hosts fell silent at once with one that has, and how many are heard, as of a leader's last tick."""
-    last_ms = host.heard_boot_ms
-    if tick_ms - last_ms < limits.CONTACT_LIMIT_MS:
+def _counts(host: Host) -> bool:
+    """Say whether a host's silence means anything: it runs something, or was heard, and nobody takes it away."""
+    return bool(host.attempts) or (host.heard_wall_ms > 0 and not host.record.reclaimed_at_ms)
+
+
+def _silent_with(host: Host, counting: Iterable[Host], tick_ms: int) -> tuple[int, int]:
+    """Return how many hosts fell silent at once with one that has, itself among them, and how many did not."""
+    if tick_ms - host.heard_boot_ms < limits.CONTACT_LIMIT_MS:
         return 0, 0
-    others = [each for each in world.hosts.values() if each is not host and (each.attempts or each.is_reachable)]
-    silent = [each for each in others if tick_ms - each.heard_boot_ms >= limits.CONTACT_LIMIT_MS]
-    at_once = [each for each in silent if abs(each.heard_boot_ms - last_ms) <= limits.BRAKE_WINDOW_MS // 2]
-    return len(at_once) + 1, len(others) - len(at_once)
+    at_once = [
+        tick_ms - each.heard_boot_ms >= limits.CONTACT_LIMIT_MS
+        and abs(each.heard_boot_ms - host.heard_boot_ms) <= limits.BRAKE_WINDOW_MS // 2
+        for each in counting
+    ]
+    return sum(at_once), len(at_once) - sum(at_once)
 
 
 def _host(world: World, command: Any) -> str:

@@ -33,7 +33,7 @@ from batchyard_controller.store.packing import LEADER_KEY, pack
 from batchyard_controller.store.protocol import Atom, Put
 
 from .calls import Channel, Server
-from .etcd import ADDRESS, Etcd, Pair
+from .etcd import ADDRESS, Commit, Etcd, Pair
 from .faults import Faults
 from .lease import Keeper, Line
 from .loop import _PROGRAM, EndlessError, Program, VirtualLoop
@@ -79,7 +79,7 @@ class Yard:
         self.shelf.on_crash = self.faults.crash
         self._all: list[Any] = []
         """Everything that ever was: nothing is collected, and so finalized, before the end."""
-        self.etcd = Etcd(self.network, Random(f"etcd {seed}"), PREFIX, self.witness.committed)
+        self.etcd = Etcd(self.network, Random(f"etcd {seed}"), PREFIX, self._committed)
         self.etcd.space.quota_bytes = traits.quota_bytes
         self._store_settings()
         self.etcd_up()
@@ -144,6 +144,11 @@ class Yard:
     def broken(self, who: str, error: BaseException) -> None:
         """Note that a program broke, which none ever may."""
         self.witness.violated("X", f"{who} broke: {_innermost(error)!r}")
+
+    def _committed(self, commit: Commit) -> None:
+        self.witness.committed(commit)
+        if "left/last" in commit.changes and (leader := self.leader) is not None:
+            self.shelf.crashes(leader.program, "between")
 
     def _resolve(self, address: str) -> Site | None:
         if address == ADDRESS:
@@ -232,7 +237,7 @@ class Yard:
         self.etcd.faults.clear()
         self.etcd.slow_s = 0.0
         self.etcd.space.quota_bytes *= LARGER  # what an operator is told to do
-        self.shelf.crashes.clear()
+        self.shelf.crash = ""
         self.network.heal_all()
         self.faults.end_all()
         self.wall_off_ms.clear()
