@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -171,6 +172,7 @@ class Agent:
                 runtimes=sorted(self._driver.runtimes),
                 attempts=len(self._table.attempts),
             )
+            gc.freeze()  # what is here now stays: no collection has to look at it
             try:
                 async with asyncio.TaskGroup() as group:
                     parts = (
