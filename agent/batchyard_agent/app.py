@@ -114,10 +114,11 @@ class Agent:
     def __init__(self, config: Config, journal: Journal, standing: Standing, keeper: int = 0) -> None:
         self._config = config
         self._standing = standing
+        self._decode = partial(spec_from, least=config.security_level)
         self._books = Books(
             journal,
             config.state_dir / "logs",
-            decode=partial(spec_from, least=config.security_level),
+            decode=self._decode,
             launch_limits=LAUNCH_LIMITS,
             read_now=clock.read_now,
             log_bytes_max=config.log_bytes_max,
@@ -159,6 +160,7 @@ class Agent:
                 host=host,
                 read_now=clock.read_now,
                 dice=random.random,
+                decode=self._decode,
                 entries=entries,
                 identity=Identity(
                     nonce=os.urandom(16).hex(), machine_id=cpu_memory.read_machine_id(), run=self._table.meta.run
