@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -113,10 +114,11 @@ class Agent:
     def __init__(self, config: Config, journal: Journal, standing: Standing, keeper: int = 0) -> None:
         self._config = config
         self._standing = standing
+        self._decode = partial(spec_from, least=config.security_level)
         self._books = Books(
             journal,
             config.state_dir / "logs",
-            decode=partial(spec_from, least=config.security_level),
+            decode=self._decode,
             launch_limits=LAUNCH_LIMITS,
             read_now=clock.read_now,
             log_bytes_max=config.log_bytes_max,
@@ -158,6 +160,7 @@ class Agent:
                 host=host,
                 read_now=clock.read_now,
                 dice=random.random,
+                decode=self._decode,
                 entries=entries,
                 identity=Identity(
                     nonce=os.urandom(16).hex(), machine_id=cpu_memory.read_machine_id(), run=self._table.meta.run
@@ -171,6 +174,7 @@ class Agent:
                 runtimes=sorted(self._driver.runtimes),
                 attempts=len(self._table.attempts),
             )
+            gc.freeze()  # what is here now stays: no collection has to look at it
             try:
                 async with asyncio.TaskGroup() as group:
                     parts = (

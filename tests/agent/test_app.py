@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from batchyard.ids import AttemptId
+from batchyard.security import SecurityLevel as Level
+from batchyard.v1 import agent_pb2
+from batchyard.v1.job_definition_pb2 import ContainerProperties
 from batchyard_agent import app, clock
 from batchyard_agent.config import Config
 from batchyard_agent.journal import Journal
@@ -17,7 +22,7 @@ from batchyard_agent.runtimes.protocol import Exited, RuntimeUnavailableError
 from batchyard_agent.standing import Standing
 
 from .runtimes.engine import Seen, container_spec, named, scope
-from .session_controller import serving
+from .session_controller import RUNNING, serving
 
 __all__ = ["scope"]
 
@@ -83,6 +88,22 @@ async def test_working_folders_of_the_former_version_are_removed(tmp_path):
     async with at_work(config):
         while former.exists():  # a thread of the agent's removes it
             await asyncio.sleep(0.01)
+
+
+async def test_a_host_is_stricter_than_what_its_controller_says(tmp_path, monkeypatch):
+    """Of what it is told to start, too, and not only of what it finds in its journal."""
+    monkeypatch.setattr(app, "keeps_levels", lambda _: True)
+    config = Config(
+        controller="", state_dir=tmp_path / "state", name="alpha", runtimes=("fake",), security_level=Level.BASELINE
+    )
+    async with serving() as controller, at_work(replace(config, controller=controller.target)) as agent:
+        stream = await controller.streams.get()
+        await stream.welcome()
+        work = ContainerProperties(image="fake://", command=["sleep", "600"])
+        await stream.start(agent_pb2.AttemptSpec(attempt_id="a#1", job_id="a", container=work))
+        await stream.until("a#1", RUNNING)
+        spec = agent._table.attempts[AttemptId("a#1")].spec
+        assert spec.launch.security_level is Level.BASELINE
 
 
 async def test_an_agent_begins_with_the_notice_that_is_there(tmp_path, monkeypatch):

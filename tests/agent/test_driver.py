@@ -17,7 +17,7 @@ from batchyard_agent.driver import Driver
 from batchyard_agent.journal import Journal
 from batchyard_agent.runtimes.fake import FakeRuntime
 
-from .core.builders import EPOCH, SESSION, A, B, spec, stop, table
+from .core.builders import EPOCH, SESSION, A, B, acknowledged, spec, stop, table
 
 
 class Reports:
@@ -111,6 +111,33 @@ async def test_who_fills_the_disk_can_be_stopped(small_disk):
         ended = await reports.ended.get()
         assert (ended.attempt_id, ended.cause) == (A, EndCause.STOPPED)
         await settled
+
+
+class ClingingFake(FakeRuntime):
+    """Cannot let go of one attempt at first."""
+
+    def __init__(self) -> None:
+        super().__init__(now_ms=clock.read_wall_ms)
+        self.removed: asyncio.Queue[list[str]] = asyncio.Queue()
+
+    async def remove(self, attempt_ids):
+        self.removed.put_nowait([*attempt_ids])
+        return {A: OSError("busy")} if B in attempt_ids else {}
+
+
+async def test_of_those_removed_at_once_only_what_broke_is_removed_again(tmp_path, monkeypatch):
+    """Acknowledged in one message, they go to their runtime in one call."""
+    monkeypatch.setattr("batchyard_agent.core.observations.RETRY_MS", 0)
+    reports, runtime = Reports(), ClingingFake()
+    async with driving(tmp_path / "state", runtime) as driver:
+        await driver.attach(reports)
+        driver.observe(
+            *(StartRequested(epoch=EPOCH, session=SESSION, spec=spec(each, runtime="fake")) for each in (A, B))
+        )
+        ended = [(await reports.ended.get()).attempt_id for _ in range(2)]
+        driver.observe(*map(acknowledged, ended))
+        assert sorted(await runtime.removed.get()) == [A, B]
+        assert await runtime.removed.get() == [A]
 
 
 async def test_what_an_earlier_agent_left_is_killed_before_anything_is_launched(tmp_path):

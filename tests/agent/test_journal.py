@@ -87,6 +87,19 @@ def test_a_journal_of_an_earlier_version_is_read(tmp_path, lacks):
     journal.close()
 
 
+async def test_a_tombstone_keeps_all_of_an_end_but_what_was_to_run(tmp_path):
+    """Beside one of which the journal has no row yet, too."""
+    journal = Journal.open(tmp_path, HOST)
+    await journal.commit([RUNNING, ENDED])
+    done = replace(ENDED, phase=Phase.DONE, spec=None, done_at_ms=4)
+    await journal.commit([done])
+    assert list(journal.load_attempts(decode)) == [RUNNING, done]
+    later = replace(done, done_at_ms=5)
+    await journal.commit([later, DONE, RUNNING])
+    assert {a.attempt_id: a for a in journal.load_attempts(decode)} == {A: RUNNING, done.attempt_id: later, C: DONE}
+    journal.close()
+
+
 async def test_a_row_is_replaced_and_forgotten(tmp_path):
     journal = Journal.open(tmp_path, HOST)
     await journal.commit([RUNNING])

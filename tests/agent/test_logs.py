@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batchyard_agent.core.attempts import Phase
 from batchyard_agent.logs import LogFile, LogNotFoundError, Logs, Slice, doomed_logs
@@ -189,3 +192,14 @@ def test_no_step_of_the_clock_makes_a_log_old(tmp_path):
     assert yard.logs.sweep(wall_s=1_050, boot_s=55) == []
     assert yard.logs.sweep(wall_s=2_000_000, boot_s=60) == []
     assert yard.logs.sweep(wall_s=2_000_100, boot_s=160) == [B]
+
+
+def test_any_id_gives_a_name_in_the_folder(tmp_path):
+    """Ids of letters that all have and others alike, named as earlier versions named them."""
+    logs = Logs(tmp_path, phase_of={}.get)
+
+    @given(st.text())
+    def check(attempt_id):
+        assert logs.path(attempt_id) == tmp_path / (quote(attempt_id, safe="") + ".log")
+
+    check()
