@@ -282,7 +282,7 @@ class Driver:
 
     async def _commit(self, turn: _Turn, now: Instant) -> None:
         touched = self._world.ledger.take()
-        published = [each for each in turn.commands if isinstance(each, PublishMove | PublishNotice)]
+        published = [each for each in turn.commands if isinstance(each, (PublishMove, PublishNotice))]
         if touched or published:
             groups = list(zip(touched, encode_touched(self._world, touched), strict=True))
             atoms = self.trail.join(groups, published, now, self._needed())

@@ -26,9 +26,8 @@ from batchyard.errors import (
     Violation,
 )
 from batchyard.ids import AttemptId, HostId, is_uuid
-from batchyard.task_messages import task_fields
 from batchyard.v1 import agent_pb2 as pb
-from batchyard.v1 import host_pb2, security_pb2
+from batchyard.v1 import host_pb2
 from batchyard_controller.core import limits
 from batchyard_controller.core.commands import (
     Command,
@@ -42,13 +41,8 @@ from batchyard_controller.core.commands import (
     Warn,
 )
 from batchyard_controller.core.events import AttemptsReported, HostHeard, HostJoined, HostLeft
-from batchyard_controller.core.jobs.output_paths import with_output_paths
-from batchyard_controller.core.jobs.resolution import propagated_tags, with_values
-from batchyard_controller.core.jobs.variables import attempt_variables, log_stream_name
-from batchyard_controller.core.model.attempts import Attempt
 from batchyard_controller.core.model.hosts import told_fence
 from batchyard_controller.core.model.secrets import StoredSecret
-from batchyard_controller.core.model.settings import Platform
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.checks import Violations, check_range, check_text, printable, refuse
 from batchyard_controller.core.requests.enrolment import check_host_name, check_session, not_joined
@@ -56,6 +50,7 @@ from batchyard_controller.core.requests.hosts import check_newcomer
 from batchyard_controller.core.requests.secrecy import secrets_of
 from batchyard_controller.core.world.world import World
 
+from .attempt_specs import attempt_specs
 from .clock import read_boot_ms
 from .convert.hosts import host_facts, host_usage, reports, reserved
 from .doors import Peer, PeerKind
@@ -465,7 +460,7 @@ async def _admit(driver: Driver, hello: pb.Hello, peer: Peer) -> None:
 def _send(session: _Session, world: World, command: SendStart | SendStop | SendRevoke | SendAck) -> None:
     match command:
         case SendStart():
-            specs = [_attempt_spec(world, attempt) for attempt in command.attempts]
+            specs = attempt_specs(world, command.attempts)
             session.send(start=pb.StartAttempts(attempts=specs, session=session.number))
         case SendStop():
             session.send(stop=pb.StopAttempt(attempt_id=command.attempt_id, grace_s=STOP_GRACE_S))
@@ -475,31 +470,3 @@ def _send(session: _Session, world: World, command: SendStart | SendStop | SendR
             session.acknowledge(command.attempt_ids)
         case _:
             assert_never(command)
-
-
-def _attempt_spec(world: World, attempt: Attempt) -> pb.AttemptSpec:
-    unit = world.unit_of(attempt)
-    spec, name = unit.job.spec, attempt.id
-    facts = world.hosts[attempt.host_id].record.facts
-    platform = world.platform_of(attempt.compute_environment)
-    level = world.level_of(spec)
-    task = with_values(unit.task, unit.job.values.values(unit.number)) if unit.is_child else unit.task
-    task = with_output_paths(task, unit, unit.number, attempt.number, facts.name)
-    return pb.AttemptSpec(
-        attempt_id=name,
-        job_id=unit.id,
-        number=attempt.number,
-        environment=attempt_variables(unit, attempt, name, platform, facts, world.main_address(unit)),
-        node=pb.NodeSpec(address=facts.address) if unit.is_node else None,
-        timeout_s=0 if unit.is_node and not unit.leads else spec.timeout_s,
-        gpus=[pb.GpuClaim(uuid=gpu.uuid, millis=gpu.millis) for gpu in attempt.gpus],
-        log_stream_name=log_stream_name(unit.job, name),
-        tags=dict(propagated_tags(spec)),
-        is_fargate=platform is Platform.FARGATE,
-        compute_environment_uuid=world.environment_uuid(attempt) if platform is Platform.EKS else "",
-        security_level=security_pb2.SecurityLevel.Value(f"SECURITY_LEVEL_{level}"),
-        job_queue=spec.queue,
-        owner=spec.owner,
-        fence_ms=attempt.fence_ms,
-        **task_fields(task),  # type: ignore[arg-type]  # its one field, by name
-    )

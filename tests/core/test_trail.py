@@ -30,7 +30,7 @@ NOW = Instant(wall_ms=5_000, boot_ms=5_000)
 
 def move(job: str, group: str = "", index: int | None = None, at_ms: int = 5_000, words: str = "") -> PublishMove:
     why = Why(Trigger.TERMINATED, words=words)
-    return PublishMove(JobId(job), index, JobState.RUNNABLE, JobState.FAILED, at_ms, 0, why, group or job)
+    return PublishMove(JobId(job), index, JobState.RUNNABLE, JobState.FAILED, at_ms, 0, why, group=group or job)
 
 
 def atom(name: str, size: int = 1) -> Atom:

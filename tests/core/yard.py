@@ -83,7 +83,7 @@ class Yard:
         """Apply one event; return its commands, what is only published left out."""
         commands = apply(self.world, event, self.now)
         invariants.check(self.world)
-        self.moves += [c for c in commands if isinstance(c, PublishMove)]
+        self.moves += [move for c in commands if isinstance(c, PublishMove) for move in c.each()]
         self.notices += [c for c in commands if isinstance(c, PublishNotice)]
         return [c for c in commands if not isinstance(c, PublishMove | PublishNotice)]
 

@@ -353,9 +353,10 @@ class Sink:
         told = self._witness.told
         match command:
             case PublishMove() if command.index is None or command.stop == 0:
-                child = "" if command.index is None else f":{command.index}"
                 self._witness.labels.setdefault(command.job_id, world.jobs[command.job_id].name)
-                told(self._controller.name, f"{command.job_id}{child}: {command.before} -> {command.after}")
+                for move in command.each():
+                    child = "" if move.index is None else f":{move.index}"
+                    told(self._controller.name, f"{move.job_id}{child}: {move.before} -> {move.after}")
             case SendStart():
                 for attempt in command.attempts:
                     host = world.hosts[attempt.host_id]

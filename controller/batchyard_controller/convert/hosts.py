@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from batchyard.errors import Reason, Violation
 from batchyard.ids import AttemptId
-from batchyard.resources import Resources, Usage
+from batchyard.resources import NO_USAGE, NOTHING, Resources, Usage
 from batchyard.rows import ListOf, Row, Rows
 from batchyard.states import EndCause
 from batchyard.task_messages import read_ends
@@ -108,28 +108,39 @@ def reports(messages: Iterable[agent_pb2.AttemptReport]) -> tuple[Report, ...]:
 
 
 def _report(message: agent_pb2.AttemptReport) -> Report:
-    end = None
-    if message.phase == agent_pb2.ATTEMPT_PHASE_ENDED:
-        end = AttemptEnd(
-            cause=_CAUSES.get(message.cause, EndCause.EXITED),
+    name = AttemptId(message.attempt_id)
+    # What is mostly not said is mostly not read: to find out costs a tenth of reading nothing.
+    gpus = _GPU_CLAIMS.read(message.gpus) if message.gpus else ()
+    resources = _RESERVED.read(message.resources) if message.HasField("resources") else NOTHING
+    containers = read_ends(message.containers) if message.containers else ()
+    if message.phase != agent_pb2.ATTEMPT_PHASE_ENDED:
+        return Report(
+            attempt_id=name,
+            phase=_PHASES[message.phase],
             started_at_ms=message.started_at_ms,
-            stopped_at_ms=message.stopped_at_ms,
-            exit_code=_exit_code(message.exit_code) if message.HasField("exit_code") else None,
-            reason=message.reason,
-            usage=USAGE.read(message.usage),
-            containers=read_ends(message.containers),
+            containers=containers,
+            hindrance=message.reason,
             image_digest=message.image_digest,
+            gpus=gpus,
+            resources=resources,
         )
+    end = AttemptEnd(
+        cause=_CAUSES.get(message.cause, EndCause.EXITED),
+        started_at_ms=message.started_at_ms,
+        stopped_at_ms=message.stopped_at_ms,
+        exit_code=_exit_code(message.exit_code) if message.HasField("exit_code") else None,
+        reason=message.reason,
+        usage=USAGE.read(message.usage) if message.HasField("usage") else NO_USAGE,
+        containers=containers,
+        image_digest=message.image_digest,
+    )
     return Report(
-        attempt_id=AttemptId(message.attempt_id),
-        phase=_PHASES[message.phase],
+        attempt_id=name,
+        phase=Phase.ENDED,
         started_at_ms=message.started_at_ms,
         end=end,
-        containers=read_ends(message.containers) if end is None else (),
-        hindrance=message.reason if end is None else "",
-        image_digest=message.image_digest if end is None else "",
-        gpus=_GPU_CLAIMS.read(message.gpus),
-        resources=_RESERVED.read(message.resources),
+        gpus=gpus,
+        resources=resources,
     )
 
 

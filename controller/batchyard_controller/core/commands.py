@@ -94,6 +94,7 @@ class PublishMove(NamedTuple):
     Attributes:
         index: Of a child, or of the first of a run; None for a job.
         stop: The index after the last of a run; 0 when it is one child or a job.
+        others: Further children of its chunk that moved alike, for the same reasons; the trail tells of each.
         group: The records on which it rests (see the store's atoms): with these it is kept.
     """
 
@@ -104,7 +105,23 @@ class PublishMove(NamedTuple):
     at_ms: int
     stop: int = 0
     why: Why = UNSAID
+    others: tuple[int, ...] = ()
     group: str = ""
+
+    @property
+    def size(self) -> int:
+        """As how many it is told."""
+        return 1 + len(self.others)
+
+    def each(self) -> Iterator[PublishMove]:
+        """Yield it as it is told: that of every child by itself, a run as one."""
+        if not self.others:
+            yield self
+            return
+        alone = self._replace(others=())
+        yield alone
+        for index in self.others:
+            yield alone._replace(index=index)
 
     @property
     def is_run(self) -> bool:

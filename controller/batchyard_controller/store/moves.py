@@ -2,7 +2,7 @@
 Moves: how the trail is kept, some hundred moves and notices a record, each stored with what it rests on.
 
 Pure. A record of the trail is written in the transaction of the changes that it tells of, so that neither is there
-without the other. Law: of one unit the moves stand in their order; and where what one end sets free is more than
+without the other. Children that moved alike are kept as one move with their indices, and told each by itself. Law: of one unit the moves stand in their order; and where what one end sets free is more than
 a transaction holds, it is told before that end rather than perhaps never.
 """
 
@@ -78,10 +78,21 @@ _decode = msgspec.json.Decoder(_Told).decode
 def make_batch(epoch: int, first: int, told: Sequence[Published]) -> Batch:
     """Encode what is told."""
     moves = [each[:-1] for each in told if each.__class__ is PublishMove]  # on which records it rests is over
-    record: dict[str, object] = {"count": len(told), "at_ms": told[-1].at_ms, "moves": moves}
-    if len(moves) < len(told):
-        record["notices"] = {str(i): each[:-1] for i, each in enumerate(told) if each.__class__ is PublishNotice}
-    return Batch(epoch, first, len(told), told[-1].at_ms, _encode(record))
+    notices: dict[str, object] = {}
+    count = 0
+    for each in told:
+        if each.__class__ is PublishNotice:
+            notices[str(count)] = each[:-1]
+        count += size_of(each)
+    record: dict[str, object] = {"count": count, "at_ms": told[-1].at_ms, "moves": moves}
+    if notices:
+        record["notices"] = notices
+    return Batch(epoch, first, count, told[-1].at_ms, _encode(record))
+
+
+def size_of(told: Published) -> int:
+    """Return as how many moves and notices something is told."""
+    return told.size if isinstance(told, PublishMove) else 1
 
 
 def read_batch(key: str, raw: bytes) -> Batch:
@@ -99,9 +110,9 @@ def read_batch(key: str, raw: bytes) -> Batch:
 def told_by(batch: Batch) -> tuple[Published, ...]:
     """Return the moves and notices of a record."""
     record = _decode(batch.raw)
+    moves = (each for move in record.moves for each in move.each())
     if not record.notices:
-        return tuple(record.moves)
-    moves = iter(record.moves)
+        return tuple(moves)
     return tuple(record.notices[i] if i in record.notices else next(moves) for i in range(record.count))
 
 
@@ -137,15 +148,24 @@ def _rest_on(groups: Sequence[tuple[str, Atom]], published: Sequence[Published])
     for each in published:
         place = where.get(each.group, place)
         places.append(place)
-    latest: dict[tuple[str, int | None], int] = {}
-    for i in range(len(published) - 1, -1, -1):
-        each = published[i]
-        unit = (each.job_id, each.index) if isinstance(each, PublishMove) else (each.id, None)
-        places[i] = latest[unit] = min(places[i], latest.get(unit, places[i]))
+    if places != sorted(places):
+        _put_in_order(places, published)
     found: list[list[Published]] = [[] for _ in groups or (None,)]
     for place, each in zip(places, published, strict=True):
         found[place].append(each)
     return found
+
+
+def _put_in_order(places: list[int], published: Sequence[Published]) -> None:
+    """Let what is told of a unit first stand no later than what is told of it next."""
+    latest: dict[tuple[str, int | None], int] = {}
+    for i in range(len(published) - 1, -1, -1):
+        each = published[i]
+        units: list[tuple[str, int | None]] = [(each.id, None)] if isinstance(each, PublishNotice) else []
+        if isinstance(each, PublishMove):
+            units = [(each.job_id, index) for index in (each.index, *each.others)]
+        places[i] = min(places[i], *(latest.get(unit, places[i]) for unit in units))
+        latest.update(dict.fromkeys(units, places[i]))
 
 
 class _Writing:
@@ -157,20 +177,22 @@ class _Writing:
         self._epoch, self._next = epoch, first
         self._changes: list[Change] = []
         self._told: list[Published] = []
+        self._number_told = 0
         self._size = 0
 
     def take(self, atom: Atom, told: Sequence[Published]) -> None:
         """Take a group and what is told with it."""
-        size = weigh(atom)
+        size, number = weigh(atom), sum(map(size_of, told))
         is_full = (
             len(self._changes) + len(atom) >= ATOM_CHANGES_MAX
             or self._size + size > TRANSACTION_BYTES - RECORD_BYTES_MAX
-            or len(self._told) + len(told) > TOLD_TOGETHER
+            or self._number_told + number > TOLD_TOGETHER
         )
         if is_full:
             self.flush()
         self._changes += atom
         self._told += told
+        self._number_told += number
         self._size += size
 
     def flush(self) -> None:
@@ -183,7 +205,7 @@ class _Writing:
         self.atoms += [(Put(batch.key, batch.raw),) for batch in batches]
         if changes:
             self.atoms.append(changes)
-        self._changes, self._told, self._size = [], [], 0
+        self._changes, self._told, self._number_told, self._size = [], [], 0, 0
 
     def _number(self, told: Sequence[Published]) -> Batch:
         batch = make_batch(self._epoch, self._next, told)
@@ -194,11 +216,13 @@ class _Writing:
 
 def _parts(told: Sequence[Published]) -> Iterator[Sequence[Published]]:
     """Cut what is told into records."""
-    size = start = 0
+    size = number = start = 0
     for i, each in enumerate(told):
-        size += 250 + 4 * len(each.why.words if isinstance(each, PublishMove) else each.words)
-        if i > start and (size > RECORD_BYTES_MAX or i - start >= TOLD_TOGETHER):
+        more = 250 + 4 * len(each.why.words if isinstance(each, PublishMove) else each.words) + 10 * size_of(each)
+        if i > start and (size + more > RECORD_BYTES_MAX or number + size_of(each) > TOLD_TOGETHER):
             yield told[start:i]
-            start, size = i, 0
+            size = number = 0
+            start = i
+        size, number = size + more, number + size_of(each)
     if told:
         yield told[start:]

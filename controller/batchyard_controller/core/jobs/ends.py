@@ -11,7 +11,7 @@ from typing import assert_never
 
 from batchyard.arns import instance_id
 from batchyard.states import EndCause
-from batchyard_controller.core.model.attempts import EndedAttempt, RetryDecision
+from batchyard_controller.core.model.attempts import AttemptEnd, EndedAttempt, RetryDecision
 
 CONTAINER_EXITED = "Essential container in task exited"
 START_FAILED = "Task failed to start"
@@ -35,7 +35,7 @@ def is_of_host(ended: EndedAttempt) -> bool:
     )
 
 
-def has_succeeded(ended: EndedAttempt) -> bool:
+def has_succeeded(ended: EndedAttempt | AttemptEnd) -> bool:
     """Say whether a try did what it was for; one that was stopped did not, though it may exit with 0."""
     return ended.cause is EndCause.EXITED and ended.exit_code == 0
 

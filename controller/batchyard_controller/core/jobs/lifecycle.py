@@ -11,6 +11,8 @@ Source of the states and moves: AWS Batch User Guide, "Job states".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from batchyard.states import JobState
 from batchyard_controller.core.model.children import RestEnd
 from batchyard_controller.core.model.chunks import Chunk
@@ -132,9 +134,9 @@ def allows(job: Job, state: JobState, trigger: Trigger) -> bool:
     return trigger in _units_table(job)[state]
 
 
-def move(unit: Unit, trigger: Trigger) -> JobState:
+def move(unit: Unit, trigger: Trigger, others: Sequence[int] = ()) -> JobState:
     """
-    Move a unit, or a parent, to a state that is not final; return the one it left.
+    Move a unit, or a parent, to a state that is not final, and *others* of its chunk from where it is; return the one it left.
 
     Raises:
         InvalidTransitionError: the table does not list the move.
@@ -142,15 +144,15 @@ def move(unit: Unit, trigger: Trigger) -> JobState:
     before = unit.state
     after = _after(unit, before, trigger)
     assert not after.is_final, f"{trigger} ends {unit.id}, and says not why"
-    unit.set_state(after)
+    unit.set_state(after, others)
     if before.is_final:
         unit.clear_ending()
     return before
 
 
-def end(unit: Unit, ending: Ending, at_ms: int) -> JobState:
+def end(unit: Unit, ending: Ending, at_ms: int, others: Sequence[int] = ()) -> JobState:
     """
-    Move a unit, or a parent, to its final state; return the one it left.
+    Move a unit, or a parent, to its final state, and *others* of its chunk from where it is; return the one it left.
 
     Raises:
         InvalidTransitionError: the table does not list the move.
@@ -158,8 +160,8 @@ def end(unit: Unit, ending: Ending, at_ms: int) -> JobState:
     before = unit.state
     after = _after(unit, before, ending.trigger)
     assert after.is_final, f"{ending.trigger} does not end {unit.id}"
-    unit.set_state(after)
-    unit.set_ending(ending, at_ms)
+    unit.set_state(after, others)
+    unit.set_ending(ending, at_ms, others)
     return before
 
 

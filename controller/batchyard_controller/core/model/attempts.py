@@ -79,8 +79,22 @@ class GpuClaim:
     millis: int
 
 
+class _Named:
+    """What an attempt is called: worked out once, as all that is done with it asks, and not stored."""
+
+    __slots__ = ("id", "unit_id")
+
+    id: AttemptId
+    """Never reused: numbers only rise, but for restores, and with these generations do."""
+    unit_id: JobId
+    """The id of the job, child or node."""
+
+    def _call(self, unit_id: JobId, number: int, generation: int) -> None:
+        self.unit_id, self.id = unit_id, attempt_id(unit_id, number, generation)
+
+
 @dataclass(slots=True, kw_only=True)
-class Attempt:
+class Attempt(_Named):
     """
     A live claim on a host: one try that has not ended.
 
@@ -112,20 +126,13 @@ class Attempt:
     image_digest: str = ""
     fence_ms: int | None = None
 
+    def __post_init__(self) -> None:
+        self._call(unit_id(self.job_id, self.index, is_node=self.is_node), self.number, self.generation)
+
     @property
     def is_stopping(self) -> bool:
         """Whether its host was told to stop it."""
         return bool(self.terminate_reason or self.preempted_for)
-
-    @property
-    def unit_id(self) -> JobId:
-        """The id of the job, child or node."""
-        return unit_id(self.job_id, self.index, is_node=self.is_node)
-
-    @property
-    def id(self) -> AttemptId:
-        """Never reused: numbers only rise, but for restores, and with these generations do."""
-        return attempt_id(self.unit_id, self.number, self.generation)
 
     @property
     def generation(self) -> int:

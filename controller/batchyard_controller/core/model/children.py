@@ -10,7 +10,7 @@ A chunk is the unit of storing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -76,13 +76,17 @@ class Children:
         chunk = self.chunks.get(index // CHUNK)
         return self.rest if chunk is None else STATES[chunk.states[index % CHUNK]]
 
-    def set_state(self, index: int, state: JobState) -> None:
-        """Store a state; for ``lifecycle`` alone."""
-        chunk = self.chunk(index)
-        before = STATES[chunk.states[index % CHUNK]]
-        chunk.states[index % CHUNK] = _CODE[state]
-        self.counts[before] -= 1
-        self.counts[state] = self.counts.get(state, 0) + 1
+    def set_state(self, index: int, state: JobState, others: Sequence[int] = ()) -> None:
+        """Store a state, and that of *others* of its chunk that were where it was; for ``lifecycle`` alone."""
+        states = self.chunk(index).states
+        before, after = states[index % CHUNK], _CODE[state]
+        states[index % CHUNK] = after
+        for other in others:
+            assert states[other % CHUNK] == before, f"{other} is not where {index} is"
+            states[other % CHUNK] = after
+        number = 1 + len(others)
+        self.counts[STATES[before]] -= number
+        self.counts[state] = self.counts.get(state, 0) + number
 
     def set_base(self, state: JobState) -> None:
         """Move all children that are still in the first state at once; for ``lifecycle`` alone."""
@@ -185,16 +189,8 @@ class Children:
         ]
 
     def runs(self, state: JobState) -> Iterator[tuple[int, int]]:
-        """Yield [first, stop) of each unbroken run of children in *state*."""
-        start = stop = -1
-        for index in self.indices(frozenset({state})):
-            if index != stop:
-                if start >= 0:
-                    yield start, stop
-                start = index
-            stop = index + 1
-        if start >= 0:
-            yield start, stop
+        """Return [first, stop) of each unbroken run of children in *state*."""
+        return runs_of(self.indices(frozenset({state})))
 
     def tries(self, index: int) -> int:
         """Return how many tries of child *index* have ended."""
@@ -303,12 +299,13 @@ class Children:
             return None if self.rest_end is None else self.rest_end.ending
         return chunk.endings.get(index % CHUNK) or _BY_ATTEMPT.get(STATES[chunk.states[index % CHUNK]])
 
-    def set_ending(self, index: int, ending: Ending, at_ms: int) -> None:
-        """Keep why and when child *index* came to its final state; for ``lifecycle`` alone."""
-        chunk, i = self.chunk(index), index % CHUNK
-        chunk.ended[i] = at_ms
-        if ending.trigger not in BY_ATTEMPT:
-            chunk.endings[i] = ending
+    def set_ending(self, index: int, ending: Ending, at_ms: int, others: Sequence[int] = ()) -> None:
+        """Keep why and when child *index*, and *others* of its chunk, came to their final state; for ``lifecycle`` alone."""
+        chunk = self.chunk(index)
+        for each in (index, *others):
+            chunk.ended[each % CHUNK] = at_ms
+            if ending.trigger not in BY_ATTEMPT:
+                chunk.endings[each % CHUNK] = ending
 
     def clear_ending(self, index: int) -> None:
         """Forget why and when child *index* came to its final state, as it left that; for ``lifecycle`` alone."""
@@ -334,6 +331,19 @@ class Children:
                 yield from range(first, last)
             else:
                 yield from (i for i in range(first, last) if chunk.ended[i % CHUNK] >= at_ms)
+
+
+def runs_of(indices: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield [start, stop) of each unbroken run in indices as they come."""
+    start = stop = -1
+    for index in indices:
+        if index != stop:
+            if start >= 0:
+                yield start, stop
+            start = index
+        stop = index + 1
+    if start >= 0:
+        yield start, stop
 
 
 def _place_of(name: str, names: list[str]) -> int:

@@ -8,7 +8,7 @@ or named by its id; that of nodes shows the tries of its main node. Law: only th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from batchyard.ids import JobId, unit_id
@@ -162,23 +162,33 @@ class Unit:
         else:
             self.job.children.set_terminate_reason(self.index, reason)
 
-    def set_state(self, state: JobState) -> None:
-        """Move it; for ``lifecycle`` alone."""
+    def set_state(self, state: JobState, others: Sequence[int] = ()) -> None:
+        """Move it, and *others* of its chunk; for ``lifecycle`` alone."""
         if self.index is None:
             self.job.state = state
         else:
-            self.job.children.set_state(self.index, state)
+            self.job.children.set_state(self.index, state, others)
 
-    def set_ending(self, ending: Ending, at_ms: int) -> None:
-        """Keep why and when it ended; for ``lifecycle`` alone."""
+    def set_ending(self, ending: Ending, at_ms: int, others: Sequence[int] = ()) -> None:
+        """Keep why and when it, and *others* of its chunk, ended; for ``lifecycle`` alone."""
         if self.index is None:
             self.job.ending, self.job.ended_at_ms = ending, at_ms
         else:
-            self.job.children.set_ending(self.index, ending, at_ms)
+            self.job.children.set_ending(self.index, ending, at_ms, others)
 
     def clear_ending(self) -> None:
         """Forget why a node ended that runs again; for ``lifecycle`` alone."""
         self.job.children.clear_ending(self.child)
+
+
+def chunk_of(job: Job, index: int | None) -> int | None:
+    """Return the number of the chunk of an array that has child *index*; None of a single job and of a node."""
+    return None if index is None or job.kind is JobKind.NODES else index // CHUNK
+
+
+def children_among(indices: Iterable[int | None]) -> tuple[int, ...]:
+    """Return those of some indices that are of children or nodes."""
+    return tuple(index for index in indices if index is not None)
 
 
 def names_child(index: int | None) -> bool:

@@ -100,27 +100,27 @@ class Bounds:
 
     # What is held ---------------------------------------------------------------
 
-    def claim(self, spec: JobSpec, cpu_millis: int, consumables: Quantities) -> None:
-        """Count what a new attempt of such a job holds."""
-        self._count(spec, cpu_millis, consumables, 1)
+    def claim(self, spec: JobSpec, cpu_millis: int, consumables: Quantities, number: int = 1) -> None:
+        """Count what so many new attempts of such a job hold."""
+        self._count(spec, cpu_millis, consumables, number)
 
-    def release(self, spec: JobSpec, cpu_millis: int, consumables: Quantities) -> None:
-        """Count no longer what an attempt held."""
-        self._count(spec, cpu_millis, consumables, -1)
+    def release(self, spec: JobSpec, cpu_millis: int, consumables: Quantities, number: int = 1) -> None:
+        """Count no longer what so many attempts held."""
+        self._count(spec, cpu_millis, consumables, -number)
 
-    def _count(self, spec: JobSpec, cpu_millis: int, consumables: Quantities, sign: int) -> None:
+    def _count(self, spec: JobSpec, cpu_millis: int, consumables: Quantities, number: int) -> None:
         if spec.share_identifier:
             shares = self._shares.setdefault(spec.queue, {})
             units, cpu = shares.get(spec.share_identifier, (0, 0))
-            shares[spec.share_identifier] = units + sign, cpu + sign * cpu_millis
-            if units + sign == 0:
+            shares[spec.share_identifier] = units + number, cpu + number * cpu_millis
+            if units + number == 0:
                 del shares[spec.share_identifier]
         for kind, name in self._holders(spec.queue, spec.share_identifier):
-            number, vcpus = _units_and_cpu(kind, name)
-            self._add(number, sign)
-            self._add(vcpus, sign * cpu_millis)
+            units_bound, cpu_bound = _units_and_cpu(kind, name)
+            self._add(units_bound, number)
+            self._add(cpu_bound, number * cpu_millis)
         for name, quantity in consumables:
-            self._add(Bound(CONSUMABLE, name, QUANTITY), sign * quantity)
+            self._add(Bound(CONSUMABLE, name, QUANTITY), number * quantity)
 
     def _add(self, bound: Bound, amount: int) -> None:
         if held := self._held.get(bound, 0) + amount:

@@ -195,27 +195,31 @@ class Fleet:
         self.changes.note_all(len(self.ids))
         self.grown += 1
 
-    def claim(self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str) -> None:
-        """Take amounts from a host."""
-        self._change(host_id, resources, gpus, environment, -1)
+    def claim(
+        self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str, number: int = 1
+    ) -> None:
+        """Take amounts from a host, for so many units; *gpus* are those of all."""
+        self._change(host_id, resources, gpus, environment, -number)
 
-    def release(self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str) -> None:
-        """Give amounts back to a host."""
-        self._change(host_id, resources, gpus, environment, 1)
+    def release(
+        self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str, number: int = 1
+    ) -> None:
+        """Give amounts back to a host, of so many units."""
+        self._change(host_id, resources, gpus, environment, number)
         self.grown += 1
 
     def _change(
-        self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str, sign: int
+        self, host_id: HostId, resources: Resources, gpus: Iterable[GpuClaim], environment: str, number: int
     ) -> None:
         row, state = self.rows[host_id], self.state
-        state[CPU, row] += sign * resources.cpu_millis  # one by one: an array of four costs more than these
-        state[MEMORY, row] += sign * resources.memory_mib
+        state[CPU, row] += number * resources.cpu_millis  # one by one: an array of four costs more than these
+        state[MEMORY, row] += number * resources.memory_mib
         if resources.disk_mib:
-            state[DISK, row] += sign * resources.disk_mib
+            state[DISK, row] += number * resources.disk_mib
         if resources.gpu_millis:
-            state[GPU, row] += sign * resources.gpu_millis
-            self._change_gpus(row, gpus, sign)
-        self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - sign * resources.cpu_millis
+            state[GPU, row] += number * resources.gpu_millis
+            self._change_gpus(row, gpus, 1 if number > 0 else -1)
+        self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) - number * resources.cpu_millis
         self.changes.note(row)
 
     def _change_gpus(self, row: int, gpus: Iterable[GpuClaim], sign: int) -> None:

@@ -79,12 +79,10 @@ class Tenants:
 
     _by_host: dict[HostId, dict[AttemptId, _Tenancy]] = field(default_factory=dict)
 
-    def enter(
-        self, name: AttemptId, attempt: Attempt, resources: Resources, stay: Stay, came_ms: int, began_ms: int | None
-    ) -> None:
-        """Let an attempt of that name hold its host since *came_ms* (boot time), and run since *began_ms* if it has started."""
+    def enter(self, attempt: Attempt, resources: Resources, stay: Stay, came_ms: int, began_ms: int | None) -> None:
+        """Let an attempt hold its host since *came_ms* (boot time), and run since *began_ms* if it has started."""
         tenancy = _Tenancy(stay, resources, attempt.gpus, attempt.compute_environment, came_ms, began_ms)
-        self._by_host.setdefault(attempt.host_id, {})[name] = tenancy
+        self._by_host.setdefault(attempt.host_id, {})[attempt.id] = tenancy
 
     def begin(self, name: AttemptId, host_id: HostId, began_ms: int) -> None:
         """Note that an attempt has started."""

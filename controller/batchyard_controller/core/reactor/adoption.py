@@ -177,7 +177,7 @@ def _claim(
         gpus=_gpus_of(unit.task.resources, host, report.gpus),
         is_node=unit.is_node,
     )
-    records.claim(world, unit, attempt, None, now)
+    records.claim(world, unit, (attempt,), None, now)
     enter_claim(world, unit, now, out)
     assert world.restore is not None, "nothing is adopted before a restore"
     record = world.restore.with_adopted(has_ended=report.phase is Phase.ENDED)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 
 from batchyard.ids import HostId
 from batchyard.states import EndCause, JobState
@@ -14,11 +17,12 @@ from batchyard_controller.core.model.attempts import Attempt, AttemptEnd, EndedA
 from batchyard_controller.core.model.endings import Ending, Trigger
 from batchyard_controller.core.model.hosts import own_fence
 from batchyard_controller.core.model.restores import LAST_RESTORE
-from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.units import Unit, children_among, chunk_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.placement import trust
 from batchyard_controller.core.placement.mix import Demand
 from batchyard_controller.core.placement.preemption import Eviction
+from batchyard_controller.core.placement.turn import Placement
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.waiting import has_other_taker
 from batchyard_controller.core.world.world import World
@@ -36,26 +40,8 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
     """Claim hosts as a plan says, and keep what it promised and who was refused; after a slice ask for the next."""
     world.reservations = event.plan.reservations
     claimed: list[Attempt] = []
-    progress = Progress(world, now, out)
-    for placement in event.plan.placements:
-        unit = Unit(world.jobs[placement.job_id], placement.index)
-        attempt = Attempt(
-            job_id=placement.job_id,
-            index=placement.index,
-            number=unit.next_number,
-            host_id=placement.host_id,
-            compute_environment=placement.compute_environment,
-            epoch=event.epoch,
-            claimed_at_ms=now.wall_ms,
-            gpus=placement.gpus,
-            is_node=unit.is_node,
-            fence_ms=_own_fence(world, unit, placement.host_id),
-        )
-        if unit.task.resources.gpu_millis:
-            world.rankings.packing.mix.note_placed(Demand.of_unit(unit, world.level_of(unit.job.spec)))
-        records.claim(world, unit, attempt, placement.stay, now)
-        progress.move(unit, Trigger.CLAIMED, attempt)
-        claimed.append(attempt)
+    for _, placements in groupby(event.plan.placements, partial(_kin, world)):
+        claimed += _claim(world, list(placements), event.epoch, now, out)
     for host_id in {attempt.host_id: None for attempt in claimed}:
         world.refresh_starts(world.hosts[host_id])
     held_back = dict(event.plan.held_back)
@@ -74,6 +60,46 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
         world.fleet.grown += 1
         world.wants_plan = True
     out.extend(starts(world, claimed))
+
+
+def _kin(world: World, placement: Placement) -> tuple[object, ...]:
+    """Return what placements have in common that are claimed together: of children of a chunk that none was ever tried."""
+    job_id, index, host_id, environment, _, stay = placement
+    job = world.jobs[job_id]
+    chunk = chunk_of(job, index)
+    if chunk is None or Unit(job, index).next_number > 1:
+        return placement
+    return job_id, chunk, host_id, environment, stay
+
+
+def _claim(world: World, placements: Sequence[Placement], epoch: int, now: Instant, out: Out) -> list[Attempt]:
+    """Claim a host for one unit, or for some of one kin."""
+    first = placements[0]
+    unit = Unit(world.jobs[first.job_id], first.index)
+    number, fence_ms = unit.next_number, _own_fence(world, unit, first.host_id)
+    attempts = [
+        Attempt(
+            job_id=placement.job_id,
+            index=placement.index,
+            number=number,
+            host_id=placement.host_id,
+            compute_environment=placement.compute_environment,
+            epoch=epoch,
+            claimed_at_ms=now.wall_ms,
+            gpus=placement.gpus,
+            is_node=unit.is_node,
+            fence_ms=fence_ms,
+        )
+        for placement in placements
+    ]
+    if unit.task.resources.gpu_millis:
+        demand = Demand.of_unit(unit, world.level_of(unit.job.spec))
+        for _ in attempts:
+            world.rankings.packing.mix.note_placed(demand)
+    records.claim(world, unit, attempts, first.stay, now)
+    others = children_among(attempt.index for attempt in attempts[1:])
+    Progress(world, now, out).move(unit, Trigger.CLAIMED, attempts[0], others)
+    return attempts
 
 
 def _own_fence(world: World, unit: Unit, host_id: HostId) -> int | None:
@@ -95,7 +121,7 @@ def _evict(world: World, eviction: Eviction, out: Out) -> None:
 def restore_claim(world: World, attempt: Attempt, now: Instant, out: Out) -> None:
     """Put a stored claim back in force."""
     unit = world.unit_of(attempt)
-    records.restore_attempt(world, unit, attempt, now)
+    records.restore_attempts(world, unit, (attempt,), now)
     enter_claim(world, unit, now, out)
     if attempt.started_at_ms:
         Progress(world, now, out).move(unit, Trigger.STARTED)
@@ -117,18 +143,30 @@ def supersede(world: World, unit: Unit, attempt: Attempt, now: Instant, out: Out
     world.adoption.asked.discard(attempt.id)
     ended = _ended(attempt, AttemptEnd(cause=EndCause.LOST, reason=SUPERSEDED), now)
     verdict = Verdict(decision=RetryDecision.RETRY)
-    records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict), now)
+    records.end_attempts(world, unit, ((attempt, replace(ended, verdict=verdict)),), now)
     world.refresh_starts(world.hosts[attempt.host_id])
     Progress(world, now, out).move(unit, Trigger.RETRIED)
 
 
-def start_attempt(
-    world: World, unit: Unit, attempt: Attempt, started_at_ms: int, image_digest: str, now: Instant, out: Out
+def start_attempts(
+    world: World, starts: Sequence[tuple[Attempt, int]], image_digest: str, now: Instant, out: Out
 ) -> None:
-    """Keep that an attempt runs, and let its unit, and other nodes of its job, follow."""
-    records.start_attempt(world, unit, attempt, started_at_ms, image_digest, now)
-    on_start_succeeded(world, unit, attempt, now)
-    Progress(world, now, out).move(unit, Trigger.STARTED, attempt)
+    """
+    Keep that an attempt runs, and let its unit, and other nodes of its job, follow.
+
+    Args:
+        world: The world.
+        starts: It, and since when; or several that are of children of one chunk, on one host.
+        image_digest: What they run.
+        now: The present moment.
+        out: What follows.
+    """
+    first = starts[0][0]
+    unit = world.unit_of(first)
+    records.start_attempts(world, unit, starts, image_digest, now)
+    on_start_succeeded(world, unit, first, now)
+    others = children_among(attempt.index for attempt, _ in starts[1:])
+    Progress(world, now, out).move(unit, Trigger.STARTED, first, others)
     on_node_started(world, unit, out)
 
 
@@ -147,28 +185,22 @@ def _end_attempt(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, no
     cause = _cause(world, unit, attempt, end)
     if cause is not end.cause:
         end = replace(end, cause=cause)
+    if has_succeeded(end):
+        end_well(world, ((attempt, end),), now, out)
+        return
     if attempt.started_at_ms == 0 and end.started_at_ms:
-        start_attempt(world, unit, attempt, end.started_at_ms, end.image_digest, now, out)
-    world.hosts[attempt.host_id].hinder(attempt.id, "")
-    told = world.hosts[attempt.host_id].containers.pop(attempt.id, ())
-    if told and not end.containers:
-        end = replace(end, containers=told)  # of what was lost it is known how far it had come
-    ended = _ended(attempt, end, now)
+        start_attempts(world, ((attempt, end.started_at_ms),), end.image_digest, now, out)
+    ended = _ended(attempt, _as_known(world, attempt, end), now)
     if end.cause is EndCause.LOST and world.is_restoring and attempt.generation < world.generation:
         assert world.restore is not None, "it is restoring"
         host = world.hosts[attempt.host_id].record.facts.name
         records.keep_plain(world, "restore", LAST_RESTORE, world.restore.with_unlearnt(attempt.id, host))
     if end.cause is EndCause.RECLAIMED:
         world.reclaimed[attempt.compute_environment] += 1
-    if has_succeeded(ended):
-        records.end_attempt(world, unit, attempt, ended, now)
-        world.refresh_starts(world.hosts[attempt.host_id])
-        progress.end_unit(unit, _SUCCEEDED, ended)
-        return
     verdict = _verdict(world, unit, attempt, ended, now)
     if end.cause in (EndCause.HOST_ERROR, EndCause.IMAGE_UNAVAILABLE) and _is_early(attempt, now):
         on_start_failed(world, unit, attempt, end, now, out)
-    records.end_attempt(world, unit, attempt, replace(ended, verdict=verdict), now)
+    records.end_attempts(world, unit, ((attempt, replace(ended, verdict=verdict)),), now)
     world.refresh_starts(world.hosts[attempt.host_id])
     decision = verdict.decision if verdict is not None else None
     if decision is RetryDecision.PREEMPTED:
@@ -180,6 +212,38 @@ def _end_attempt(world: World, unit: Unit, attempt: Attempt, end: AttemptEnd, no
         progress.end_unit(unit, Ending(trigger=trigger, words=attempt.terminate_reason), ended)
     else:
         progress.end_unit(unit, Ending(trigger=Trigger.FAILED), ended)
+
+
+def end_well(world: World, ends: Sequence[tuple[Attempt, AttemptEnd]], now: Instant, out: Out) -> None:
+    """
+    Keep how an attempt ended that did what it was for, and let its unit follow.
+
+    Args:
+        world: The world.
+        ends: It, and its end; or several that are of children of one chunk, on one host, and of which nothing
+            is told that differs: all have started by now, or none.
+        now: The present moment.
+        out: What follows.
+    """
+    first, end = ends[0]
+    unit = world.unit_of(first)
+    if not first.started_at_ms and end.started_at_ms:
+        starts = [(attempt, end.started_at_ms) for attempt, end in ends]
+        start_attempts(world, starts, end.image_digest, now, out)
+    ended = [(attempt, _ended(attempt, _as_known(world, attempt, end), now)) for attempt, end in ends]
+    records.end_attempts(world, unit, ended, now)
+    world.refresh_starts(world.hosts[first.host_id])
+    others = children_among(attempt.index for attempt, _ in ends[1:])
+    Progress(world, now, out).end_unit(unit, _SUCCEEDED, ended[0][1], others)
+
+
+def _as_known(world: World, attempt: Attempt, end: AttemptEnd) -> AttemptEnd:
+    """Return how an attempt ended, with what its host told of its containers before, which tells no more of it."""
+    host = world.hosts[attempt.host_id]
+    host.hinder(attempt.id, "")
+    told = host.containers.pop(attempt.id, ())
+    # Of what was lost it is known how far it had come.
+    return replace(end, containers=told) if told and not end.containers else end
 
 
 def _verdict(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt, now: Instant) -> Verdict | None:

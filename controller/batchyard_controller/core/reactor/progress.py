@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from batchyard.states import ACTIVE_STATES, FINAL_STATES, WAITING_STATES, JobState
 from batchyard_controller.core.commands import Command, PublishMove, Why
@@ -56,8 +56,8 @@ class Progress:
         self._now = now
         self._out = out
         self._admits = admits
-        self._ended: deque[Unit] = deque()
-        """Ends whose consequences have not been looked at."""
+        self._ended: deque[tuple[Unit, Sequence[int]]] = deque()
+        """Ends whose consequences have not been looked at, and the others of its chunk that ended alike."""
         self._cause: Unit | None = None
         """Whose end is looked at."""
 
@@ -183,12 +183,21 @@ class Progress:
 
     # Moving -------------------------------------------------------------------
 
-    def move(self, unit: Unit, trigger: Trigger, tried: Try | None = None) -> None:
-        """Move one unit to a state that is not final, for the sake of a try of it, or none."""
-        before = lifecycle.move(unit, trigger)
+    def move(self, unit: Unit, trigger: Trigger, tried: Try | None = None, others: Sequence[int] = ()) -> None:
+        """
+        Move one unit to a state that is not final, for the sake of a try of it, or none.
+
+        Args:
+            unit: The unit.
+            trigger: What moves it.
+            tried: That try.
+            others: Further children of its chunk that move alike, for tries that differ from that in nothing told.
+        """
+        before = lifecycle.move(unit, trigger, others)
         why = self._why(trigger, tried)
-        if self._moved(unit, before, why) is JobState.RUNNABLE:
-            waiting.await_host(self._world, unit)
+        if self._moved(unit, before, why, others) is JobState.RUNNABLE:
+            for each in (unit, *(Unit(unit.job, index) for index in others)):
+                waiting.await_host(self._world, each)
         if unit.leads:
             self._follow_main(unit.job, trigger, why)
 
@@ -213,17 +222,17 @@ class Progress:
                 by, words = tried.preempted_for or by, words or tried.reason
                 return Why(trigger, by, tried.number, tried.host_id, tried.exit_code, tried.cause, words)
 
-    def _moved(self, unit: Unit, before: JobState, why: Why) -> JobState:
+    def _moved(self, unit: Unit, before: JobState, why: Why, others: Sequence[int] = ()) -> JobState:
         """Tell everybody who counts or watches, and return where it is; who waits for a host no longer leaves its line."""
-        after = unit.state
+        after, job = unit.state, unit.job
         if before is JobState.RUNNABLE and not unit.is_parent:
-            waiting.leave_line(self._world, unit)
+            waiting.leave_line(self._world, unit, others)
         if unit.is_child:
-            unit.job.children.updated_at_ms = self._now.wall_ms
+            job.children.updated_at_ms = self._now.wall_ms
         if not unit.is_parent:
-            self._world.count(unit.job.spec.queue, before, after)
+            self._world.count(job.spec.queue, before, after, 1 + len(others))
         group = self._group(unit, why.trigger)
-        self._out.append(PublishMove(unit.job.id, unit.index, before, after, self._now.wall_ms, 0, why, group))
+        self._out.append(PublishMove(job.id, unit.index, before, after, self._now.wall_ms, 0, why, (*others,), group))
         return after
 
     def _group(self, unit: Unit, trigger: Trigger | None) -> str:
@@ -253,9 +262,11 @@ class Progress:
 
     # Ending -------------------------------------------------------------------
 
-    def end_unit(self, unit: Unit, ending: Ending, tried: EndedAttempt | None = None) -> None:
-        """Move a unit to its final state, with its last try if it had one, and let the consequences follow."""
-        self._end(unit, ending, tried)
+    def end_unit(
+        self, unit: Unit, ending: Ending, tried: EndedAttempt | None = None, others: Sequence[int] = ()
+    ) -> None:
+        """Move a unit to its final state, with its last try if it had one, *others* as in `move`, and let the consequences follow."""
+        self._end(unit, ending, tried, others)
         self._follow_all()
 
     def fail_waiting(self, job: Job, ending: Ending) -> None:
@@ -263,10 +274,10 @@ class Progress:
         self._fail_waiting(job, ending)
         self._follow_all()
 
-    def _end(self, unit: Unit, ending: Ending, tried: EndedAttempt | None = None) -> None:
-        before = records.end_unit(self._world, unit, ending, self._now.wall_ms)
-        self._moved(unit, before, self._why(ending.trigger, tried, ending))
-        self._ended.append(unit)
+    def _end(self, unit: Unit, ending: Ending, tried: EndedAttempt | None = None, others: Sequence[int] = ()) -> None:
+        before = records.end_unit(self._world, unit, ending, self._now.wall_ms, others)
+        self._moved(unit, before, self._why(ending.trigger, tried, ending), others)
+        self._ended.append((unit, others))
         if unit.leads and not unit.job.state.is_final:
             self._end(Unit(unit.job), ending, tried)
 
@@ -307,7 +318,9 @@ class Progress:
             waiting.leave_lines(self._world, job, runs)
         why = self._why(ending.trigger, ending=ending)
         for start, stop in runs:
-            self._out.append(PublishMove(job.id, start, before, JobState.FAILED, self._now.wall_ms, stop, why, job.id))
+            self._out.append(
+                PublishMove(job.id, start, before, JobState.FAILED, self._now.wall_ms, stop, why, (), job.id)
+            )
         for follower in self._followers(job):
             self._fail_with_rest(follower, job)
         if children.all_final:
@@ -333,9 +346,10 @@ class Progress:
 
     def _follow_all(self) -> None:
         while self._ended:
-            self._cause = unit = self._ended.popleft()
+            unit, others = self._ended.popleft()
+            self._cause = unit
             if unit.is_child:
-                self._follow_child(unit.job, unit.child)
+                self._follow_children(unit.job, (unit.child, *others))
             else:
                 self._follow_job(unit.job)
         self._cause = None
@@ -354,19 +368,25 @@ class Progress:
             elif dependent.unmet == 0:
                 self._release(dependent)
 
-    def _follow_child(self, job: Job, index: int) -> None:
-        """Look at the children that waited for this one, and at its array."""
-        children = job.children
-        for follower in self._followers(job):
-            self._look_at_child(follower, index)
-        if is_sequential(job) and index + 1 < job.size:
-            if children.state(index) is JobState.SUCCEEDED:
-                self._look_at_child(job, index + 1)
-            elif children.state(index + 1) is JobState.PENDING:
-                self._fail_waiting(job, _failed_by(Dependency(type=DependencyType.SEQUENTIAL)), first=index + 1)
+    def _follow_children(self, job: Job, indices: Sequence[int]) -> None:
+        """Look at the children that waited for these, and at their array."""
+        followers = self._followers(job)
+        for index in indices if followers or is_sequential(job) else indices[-1:]:
+            self._cause = Unit(job, index)
+            for follower in followers:
+                self._look_at_child(follower, index)
+            if is_sequential(job) and index + 1 < job.size:
+                self._follow_in_sequence(job, index)
         self.admit(job)
-        if children.all_final:
+        if job.children.all_final:
             self._end_array(job)
+
+    def _follow_in_sequence(self, job: Job, index: int) -> None:
+        """Look at the child that waited for this one, or fail all that did."""
+        if job.children.state(index) is JobState.SUCCEEDED:
+            self._look_at_child(job, index + 1)
+        elif job.children.state(index + 1) is JobState.PENDING:
+            self._fail_waiting(job, _failed_by(Dependency(type=DependencyType.SEQUENTIAL)), first=index + 1)
 
     def _followers(self, job: Job) -> list[Job]:
         followers = (self._world.jobs.get(follower) for follower in self._world.followers.get(job.id, ()))

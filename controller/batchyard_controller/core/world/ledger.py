@@ -7,6 +7,8 @@ forget to say so.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 Touch = tuple[str, str]
 """Kind of a record (see the store's keys) and its name."""
 
@@ -20,6 +22,10 @@ class Ledger:
     def note(self, group: str, kind: str, name: str) -> None:
         """Note that a record was made, changed or dropped."""
         self._groups.setdefault(group, {})[kind, name] = None
+
+    def note_all(self, group: str, kind: str, names: Iterable[str]) -> None:
+        """Note the same of several."""
+        self._groups.setdefault(group, {}).update(((kind, name), None) for name in names)
 
     def take(self) -> dict[str, dict[Touch, None]]:
         """Hand over what changed and start afresh."""

@@ -99,13 +99,13 @@ def hold_quotas_again(world: World, host: Host) -> None:
         hold_quota(world, unit, attempt)
 
 
-def occupy(world: World, unit: Unit, attempt: Attempt, sign: int = 1) -> None:
-    """Count an attempt among those of its queue on its host, or no longer (-1)."""
+def occupy(world: World, unit: Unit, attempt: Attempt, by: int = 1) -> None:
+    """Count so many as an attempt among those of its queue on its host, or no longer (less than 0)."""
     queue = unit.job.spec.queue
     hosts = world.occupied.get(queue)
     if hosts is None:
         hosts = world.occupied[queue] = {}
-    hosts[attempt.host_id] = number = hosts.get(attempt.host_id, 0) + sign
+    hosts[attempt.host_id] = number = hosts.get(attempt.host_id, 0) + by
     if not number:
         del hosts[attempt.host_id]
         if not hosts:

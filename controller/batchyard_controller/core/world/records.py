@@ -9,10 +9,10 @@ not stored and does not come by here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from batchyard.ids import AttemptId, HostId, JobId, LaunchId
+from batchyard.ids import HostId, JobId, LaunchId
 from batchyard.states import JobState
 from batchyard_controller.core.jobs import lifecycle
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
@@ -275,9 +275,9 @@ def note_children(world: World, job: Job, numbers: Iterable[int]) -> None:
         _note_unit(world, Unit(job, number * CHUNK))
 
 
-def end_unit(world: World, unit: Unit, ending: Ending, at_ms: int) -> JobState:
-    """Move a unit, or a parent, to its final state; return the one it left."""
-    before = lifecycle.end(unit, ending, at_ms)
+def end_unit(world: World, unit: Unit, ending: Ending, at_ms: int, others: Sequence[int] = ()) -> JobState:
+    """Move a unit, or a parent, to its final state, and *others* of its chunk; return the one they left."""
+    before = lifecycle.end(unit, ending, at_ms, others)
     if not unit.is_child:
         world.ended.append(unit.job)
         world.named.count(unit.job, -1)
@@ -310,37 +310,44 @@ def _note_unit(world: World, unit: Unit) -> None:
 # Attempts -------------------------------------------------------------------------
 
 
-def claim(world: World, unit: Unit, attempt: Attempt, stay: Stay | None, now: Instant) -> None:
-    """Hold a host's resources for a new attempt."""
+# An attempt, or those of children of one chunk of an array, in one environment and on one host: *unit* is the first's.
+
+
+def claim(world: World, unit: Unit, attempts: Sequence[Attempt], stay: Stay | None, now: Instant) -> None:
+    """Hold a host's resources for new attempts."""
     # Of a child in a group behind that of its chunk: all of it may end and be claimed again
     # in one turn, and that is more than a store writes at once.
-    name = restore_attempt(world, unit, attempt, now, stay)
+    restore_attempts(world, unit, attempts, now, stay)
     group = f"{unit.group}/claims" if unit.is_child else unit.group
-    world.ledger.note(group, "attempt", name)
+    world.ledger.note_all(group, "attempt", (attempt.id for attempt in attempts))
 
 
-def restore_attempt(world: World, unit: Unit, attempt: Attempt, now: Instant, stay: Stay | None = None) -> AttemptId:
-    """Hold a host's resources again for an attempt that is stored; return its name."""
-    name = attempt.id
-    world.attempts[name] = world.hosts[attempt.host_id].attempts[name] = world.live[unit.id] = attempt
-    asked = unit.task.resources
-    world.fleet.claim(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
-    world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis, unit.consumables)
-    hold_quota(world, unit, attempt)
-    tenancy.enter(world, name, unit, attempt, stay, now)
-    tenancy.hold(world, unit, now)
-    occupy(world, unit, attempt)
-    return name
+def restore_attempts(
+    world: World, unit: Unit, attempts: Sequence[Attempt], now: Instant, stay: Stay | None = None
+) -> None:
+    """Hold a host's resources again for attempts that are stored."""
+    first, asked, on_host = attempts[0], unit.task.resources, world.hosts[attempts[0].host_id].attempts
+    for attempt in attempts:
+        world.attempts[attempt.id] = on_host[attempt.id] = world.live[attempt.unit_id] = attempt
+        hold_quota(world, unit, attempt)
+    gpus = [gpu for attempt in attempts for gpu in attempt.gpus]
+    world.fleet.claim(first.host_id, asked, gpus, first.compute_environment, len(attempts))
+    world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis, unit.consumables, len(attempts))
+    tenancy.enter(world, unit, attempts, stay, now)
+    tenancy.hold(world, unit, now, len(attempts))
+    occupy(world, unit, first, len(attempts))
 
 
-def start_attempt(world: World, unit: Unit, attempt: Attempt, at_ms: int, image_digest: str, now: Instant) -> None:
-    """Keep when an attempt came to run, and of which image; and with the first one, when its array did."""
-    attempt.started_at_ms, attempt.image_digest = at_ms, image_digest
-    name = attempt.id
-    tenancy.begin(world, name, attempt, now)
-    world.ledger.note(unit.group, "attempt", name)
+def start_attempts(
+    world: World, unit: Unit, starts: Sequence[tuple[Attempt, int]], image_digest: str, now: Instant
+) -> None:
+    """Keep when each of some attempts came to run, and of which image; and with the first one, when its array did."""
+    for attempt, at_ms in starts:
+        attempt.started_at_ms, attempt.image_digest = at_ms, image_digest
+        tenancy.begin(world, attempt, now)
+    world.ledger.note_all(unit.group, "attempt", (attempt.id for attempt, _ in starts))
     if unit.is_child and not unit.is_node and not unit.job.started_at_ms:
-        unit.job.started_at_ms = at_ms
+        unit.job.started_at_ms = starts[0][1]
         _note_unit(world, Unit(unit.job))
 
 
@@ -361,24 +368,27 @@ def preempt_attempt(
     world.ledger.note(unit.group, "attempt", attempt.id)
 
 
-def end_attempt(world: World, unit: Unit, attempt: Attempt, ended: EndedAttempt, now: Instant) -> None:
-    """Give back what an attempt held, and keep how it ended."""
-    name = attempt.id
-    del world.attempts[name], world.hosts[attempt.host_id].attempts[name], world.live[unit.id]
-    asked = unit.task.resources
-    world.fleet.release(attempt.host_id, asked, attempt.gpus, attempt.compute_environment)
-    world.fleet.bounds.release(unit.job.spec, asked.cpu_millis, unit.consumables)
-    world.fleet.quotas.release(unit.job.spec.queue, name)
-    world.tenants.leave(name, attempt.host_id)
-    tenancy.hold(world, unit, now, -1)
-    occupy(world, unit, attempt, -1)
-    tenancy.note_run(world, unit, ended)
-    world.used.setdefault(unit.job.spec.queue, UsageSum()).add(ended, asked)
-    if attempt.started_at_ms:
-        _consume(world, unit)
+def end_attempts(world: World, unit: Unit, ends: Sequence[tuple[Attempt, EndedAttempt]], now: Instant) -> None:
+    """Give back what attempts held, and keep how each ended."""
+    job, asked, first = unit.job, unit.task.resources, ends[0][0]
+    queue, on_host = job.spec.queue, world.hosts[first.host_id].attempts
+    used = world.used.setdefault(queue, UsageSum())
+    for attempt, ended in ends:
+        del world.attempts[attempt.id], on_host[attempt.id], world.live[attempt.unit_id]
+        world.fleet.quotas.release(queue, attempt.id)
+        world.tenants.leave(attempt.id, first.host_id)
+        used.add(ended, asked)
+        Unit(job, attempt.index).record_end(ended)
+        if attempt.started_at_ms:
+            _consume(world, unit)
+    gpus = [gpu for attempt, _ in ends for gpu in attempt.gpus]
+    world.fleet.release(first.host_id, asked, gpus, first.compute_environment, len(ends))
+    world.fleet.bounds.release(job.spec, asked.cpu_millis, unit.consumables, len(ends))
+    tenancy.hold(world, unit, now, -len(ends))
+    occupy(world, unit, first, -len(ends))
+    tenancy.note_runs(world, unit, [ended for _, ended in ends])
     world.wants_plan = True
-    unit.record_end(ended)
-    world.ledger.note(unit.group, "attempt", name)
+    world.ledger.note_all(unit.group, "attempt", (attempt.id for attempt, _ in ends))
     _note_unit(world, unit)
 
 

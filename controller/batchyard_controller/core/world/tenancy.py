@@ -7,11 +7,10 @@ restored world predicts and shares by the runs that are retained, as the one bef
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from batchyard.ids import AttemptId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
 from batchyard_controller.core.model.jobs import Job
@@ -45,17 +44,18 @@ def situation(world: World) -> Situation:
     )
 
 
-def enter(world: World, name: AttemptId, unit: Unit, attempt: Attempt, stay: Stay | None, now: Instant) -> None:
-    """Let an attempt of that name hold its host; *stay* is reckoned if a plan has not."""
+def enter(world: World, unit: Unit, attempts: Sequence[Attempt], stay: Stay | None, now: Instant) -> None:
+    """Let attempts of a unit, or of it and others that ask the same, hold their host; *stay* is reckoned if a plan has not."""
     stay = stay or world.lines.due_times.stay(shape_of(world, unit))
-    came_ms = _boot_ms(attempt.claimed_at_ms, now)
-    began_ms = _boot_ms(attempt.started_at_ms, now) if attempt.started_at_ms else None
-    world.tenants.enter(name, attempt, unit.task.resources, stay, came_ms, began_ms)
+    for attempt in attempts:
+        came_ms = _boot_ms(attempt.claimed_at_ms, now)
+        began_ms = _boot_ms(attempt.started_at_ms, now) if attempt.started_at_ms else None
+        world.tenants.enter(attempt, unit.task.resources, stay, came_ms, began_ms)
 
 
-def begin(world: World, name: AttemptId, attempt: Attempt, now: Instant) -> None:
+def begin(world: World, attempt: Attempt, now: Instant) -> None:
     """Note that an attempt has started."""
-    world.tenants.begin(name, attempt.host_id, _boot_ms(attempt.started_at_ms, now))
+    world.tenants.begin(attempt.id, attempt.host_id, _boot_ms(attempt.started_at_ms, now))
 
 
 def _boot_ms(wall_ms: int, now: Instant) -> int:
@@ -87,12 +87,12 @@ def _has_shares(world: World, queue_name: str) -> bool:
     return queue is not None and bool(queue.scheduling_policy) and not world.has_quota_shares(queue)
 
 
-def hold(world: World, unit: Unit, now: Instant, sign: int = 1) -> None:
-    """Let a unit's share hold what it asks from now on, or hold it no more (-1)."""
+def hold(world: World, unit: Unit, now: Instant, number: int = 1) -> None:
+    """Let a unit's share hold what so many as it ask from now on, or hold it no more (less than 0)."""
     spec = unit.job.spec
     if _has_shares(world, spec.queue):
-        cpu_millis = sign * unit.task.resources.cpu_millis
-        is_new = world.shares.hold(spec.queue, spec.share_identifier, cpu_millis, sign, now.boot_ms)
+        cpu_millis = number * unit.task.resources.cpu_millis
+        is_new = world.shares.hold(spec.queue, spec.share_identifier, cpu_millis, number, now.boot_ms)
         if is_new:  # the more are active, the less is kept from them
             world.lines.lets_go = True
 
@@ -105,12 +105,15 @@ def hold_rest(world: World, queue: JobQueue, now: Instant) -> None:
             hold(world, unit, now)
 
 
-def note_run(world: World, unit: Unit, ended: EndedAttempt) -> None:
-    """Remember how long a unit ran, unless somebody or its host cut it short."""
-    if ended.started_at_ms and ended.cause in _OF_ITSELF and (unit.leads or not unit.is_node):
-        spec, took_ms = unit.job.spec, max(0, ended.stopped_at_ms - ended.started_at_ms)
-        run = remembered(spec.queue, spec.share_identifier, spec.definition, spec.resources, spec.timeout_s)
-        world.lines.due_times.run_times.note(run, took_ms)
+def note_runs(world: World, unit: Unit, ends: Iterable[EndedAttempt]) -> None:
+    """Remember how long a unit ran, or it and others of its array, unless somebody or their host cut them short."""
+    if unit.is_node and not unit.leads:
+        return
+    spec, run_times = unit.job.spec, world.lines.due_times.run_times
+    run = remembered(spec.queue, spec.share_identifier, spec.definition, spec.resources, spec.timeout_s)
+    for ended in ends:
+        if ended.started_at_ms and ended.cause in _OF_ITSELF:
+            run_times.note(run, max(0, ended.stopped_at_ms - ended.started_at_ms))
 
 
 def recall(world: World, now: Instant) -> None:
@@ -118,7 +121,7 @@ def recall(world: World, now: Instant) -> None:
     past = [pair for job in world.jobs.values() for pair in _past(world, job)]
     past.sort(key=lambda pair: pair[1].stopped_at_ms)
     for unit, ended in past:
-        note_run(world, unit, ended)
+        note_runs(world, unit, (ended,))
     for queue in world.queues.values():
         policy = world.policies.get(queue.scheduling_policy)
         if policy is not None and policy.quota_share is None:

@@ -7,7 +7,7 @@ all who wait with that image stand apart from others of their shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from batchyard.ids import HostId
@@ -16,6 +16,7 @@ from batchyard.security import SecurityLevel
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.model.attempts import Attempt, EndedAttempt
+from batchyard_controller.core.model.children import runs_of
 from batchyard_controller.core.model.jobs import Job, JobKind, JobSpec
 from batchyard_controller.core.model.nodes import Nodes, Spread
 from batchyard_controller.core.model.units import Unit, units_of
@@ -224,13 +225,15 @@ def _note_apart(world: World, job: Job) -> None:
         world.apart.add(job.id)
 
 
-def leave_line(world: World, unit: Unit) -> None:
-    """Let a unit wait no longer."""
-    if is_held(world, unit.job):
+def leave_line(world: World, unit: Unit, others: Sequence[int] = ()) -> None:
+    """Let a unit wait no longer, nor *others* of its array, if none of all these was ever tried."""
+    job = unit.job
+    if is_held(world, job):
         return
-    _give_up_promise(world, unit.job, unit.index or 0, (unit.index or 0) + 1)
-    place = unit.index or 0
-    world.lines.remove(shape_of(world, unit), unit.job, place, place + 1)
+    shape = shape_of(world, unit)
+    for start, stop in runs_of((unit.index or 0, *others)):
+        _give_up_promise(world, job, start, stop)
+        world.lines.remove(shape, job, start, stop)
 
 
 def leave_lines(world: World, job: Job, runs: list[tuple[int, int]]) -> None:
