@@ -40,6 +40,7 @@ from . import etcd
 from .loop import Program
 from .machine import WALL_MS, Journal, Machine, Runtime
 from .network import Network
+from .sink import Sink
 from .story import CONTROLLERS
 
 PREFIX = "/batchyard/v1/"
@@ -213,7 +214,7 @@ class ControllerProgram:
             store,
             name_candidate(self.name, self.address),
             self.leadership,
-            lambda epoch: self._world.witness.sink(self, epoch, self.sessions.open_term(epoch)),
+            lambda epoch: Sink(self._world.witness, self, epoch, self.sessions.open_term(epoch)),
             self.clock,
             metrics,
             retention(self._keep_jobs),
