@@ -18,7 +18,7 @@ from functools import partial
 from .bugs import BUGS
 from .play import Outcome, play, play_and_keep, shrink
 
-TOTALS = ("faults", "terms", "acknowledged", "starts", "reads", "lost", "twice", "overlaps")
+TOTALS = ("faults", "terms", "acknowledged", "starts", "reads", "repeats", "archived", "lost", "twice", "overlaps")
 AT_A_TIME = 20
 """Seeds that a process plays before it ends."""
 

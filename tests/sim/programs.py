@@ -40,6 +40,7 @@ from . import etcd
 from .loop import Program
 from .machine import WALL_MS, Journal, Machine, Runtime
 from .network import Network
+from .sink import Sink
 from .story import CONTROLLERS
 
 PREFIX = "/batchyard/v1/"
@@ -97,12 +98,16 @@ class AgentDriver(Driver):
     is_old = False
     _deposed: tuple[SessionOpened, ...] = ()
 
-    def observe(self, event: Event) -> None:
+    def observe(self, *events: Event) -> None:
+        super().observe(*map(self._as_seen, events))
+
+    def _as_seen(self, event: Event) -> Event:
+        """Return what this agent sees of an event; a welcome of a deposed leader is remembered."""
         if self.is_old and isinstance(event, StartRequested):
-            event = replace(event, spec=replace(event.spec, fence_ms=None))
+            return replace(event, spec=replace(event.spec, fence_ms=None))
         if isinstance(event, SessionOpened) and event.epoch < self.table.meta.epoch:
             self._deposed += (event,)
-        super().observe(event)
+        return event
 
     def take_deposed(self) -> tuple[SessionOpened, ...]:
         """Return these welcomes, once."""
@@ -213,7 +218,7 @@ class ControllerProgram:
             store,
             name_candidate(self.name, self.address),
             self.leadership,
-            lambda epoch: self._world.witness.sink(self, epoch, self.sessions.open_term(epoch)),
+            lambda epoch: Sink(self._world.witness, self, epoch, self.sessions.open_term(epoch)),
             self.clock,
             metrics,
             retention(self._keep_jobs),

@@ -178,7 +178,7 @@ DRAWS: dict[str, Callable[[Random], dict[str, Any]]] = {
         "way": dice.choice(("both", "there", "back")),
         "span": round(dice.choice([20, 60, 100]) * dice.uniform(0.6, 1.3), 1),
     },
-    "compact": lambda dice: {"who": dice.choice(CONTROLLERS), "span": dice.choice([0.5, 3, 8])},
+    "compact": lambda dice: {"who": dice.choice(CONTROLLERS), "span": dice.choice([1, 2, 4])},
     "lose-lease": lambda dice: {},
     "two-leaders": lambda dice: {"who": _machine(dice), "span": round(dice.uniform(1.6, 2.6), 1)},
     "clock": lambda dice: {

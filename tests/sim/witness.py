@@ -11,32 +11,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.core.law import described, written
 
-from batchyard.ids import HostId
 from batchyard.states import EndCause, JobState
-from batchyard_controller.core import limits
-from batchyard_controller.core.commands import (
-    Command,
-    EndSession,
-    PublishMove,
-    SendAck,
-    SendRevoke,
-    SendStart,
-    SendStop,
-)
-from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.past import sums_of
 from batchyard_controller.core.model.units import units_of
 from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.reactor.adoption import UNKNOWN_END
 from batchyard_controller.core.reactor.recovery import restore
-from batchyard_controller.core.world import invariants
 from batchyard_controller.core.world.world import World
 from batchyard_controller.store.moves import PREFIX
 
@@ -44,11 +30,8 @@ from .etcd import Commit
 from .machine import Machine, Running
 
 if TYPE_CHECKING:
-    from .programs import ControllerProgram
     from .yard import Yard
 
-UNHEARD_MS = limits.CONTACT_LIMIT_MS + 3_000
-"""The tick that finds a host silent may come that much later."""
 EARLY_S = 1.0
 
 
@@ -79,7 +62,7 @@ class Witness:
     """Of one world."""
 
     def __init__(self, yard: Yard) -> None:
-        self._yard = yard
+        self.yard = yard
         self.violations: list[Violation] = []
         self.counts: Counter[str] = Counter()
         self.runs: dict[str, Run] = {}
@@ -87,12 +70,12 @@ class Witness:
         """Job ids by label."""
         self.labels: dict[str, str] = {}
         self._by_unit: dict[str, list[str]] = {}
-        self._claims: dict[str, dict[str, Any]] = {}
+        self.claims: dict[str, dict[str, Any]] = {}
         self._unclaimed: set[str] = set()
         self._endings: dict[str, Any] = {}
         self._seen_final: dict[str, int] = {}
         self._epoch = 0
-        self._given_up: list[str] = []
+        self.given_up: list[str] = []
         """Attempts that were given up or have ended, since a leader's world was looked at."""
 
     def forget_endings(self) -> None:
@@ -102,12 +85,12 @@ class Witness:
         self._unclaimed.clear()
 
     def violated(self, invariant: str, text: str) -> None:
-        self.violations.append(Violation(invariant, self.label(text), self._yard.loop.time()))
+        self.violations.append(Violation(invariant, self.label(text), self.yard.loop.time()))
         self.told("!!", f"{invariant} IS BROKEN: {text}")
-        self._yard.loop.stop()
+        self.yard.loop.stop()
 
     def told(self, who: str, what: str) -> None:
-        self._yard.transcript.append((self._yard.loop.time(), who, what))
+        self.yard.transcript.append((self.yard.loop.time(), who, what))
 
     def label(self, text: str) -> str:
         """Write jobs by their names."""
@@ -130,26 +113,26 @@ class Witness:
             if other.ended_at is None and other_id != attempt_id:
                 self.counts["overlaps"] += 1
                 self.violated("I3", f"{attempt_id} starts on {machine.name} while {other_id} runs on {other.machine}")
-        claim = self._claims.get(attempt_id)
+        claim = self.claims.get(attempt_id)
         if claim is None or claim["host_id"] != running.host_id:
             self.violated("I4", f"{attempt_id} starts on {machine.name}; claimed: {claim and claim['host_id']}")
-        if attempt_id in self._unclaimed and not self._yard.was_restored:
+        if attempt_id in self._unclaimed and not self.yard.was_restored:
             self.violated("I4", f"{attempt_id} starts on {machine.name} after it was given up")
         used = sum(each.cpu_millis for each in machine.running.values() if each.runs)
         if used > machine.cpu_millis:
             self.violated("I6", f"{machine.name} runs {used} of {machine.cpu_millis} millis of its CPUs")
-        self.runs[attempt_id] = Run(machine.name, self._yard.loop.time())
+        self.runs[attempt_id] = Run(machine.name, self.yard.loop.time())
         self._by_unit.setdefault(unit, []).append(attempt_id)
 
     def ended(self, machine: Machine, running: Running, code: int | None) -> None:
         run = self.runs[running.attempt_id]
-        run.ended_at, run.exit_code, run.by_itself = self._yard.loop.time(), code, running.by_itself
+        run.ended_at, run.exit_code, run.by_itself = self.yard.loop.time(), code, running.by_itself
         how = "with its machine" if code is None else f"with {code}"
         self.told(machine.name, f"{running.attempt_id} ends {how}")
 
     def obeyed(self, machine: Machine, epoch: int, known: int) -> None:
         """Note that an agent was welcomed by a leader that others followed, and took it."""
-        if not self._yard.was_restored:
+        if not self.yard.was_restored:
             self.violated("I7", f"{machine.name} obeys epoch {epoch} again, and has known epoch {known}")
 
     # What is stored -----------------------------------------------------------
@@ -160,7 +143,7 @@ class Witness:
         if "leader" in changes and changes["leader"] is not None:
             self.counts["terms"] += 1
             self.told("etcd", f"epoch {commit.revision} begins: {changes['leader'].decode()}")
-            if commit.revision <= self._epoch and not self._yard.was_restored:
+            if commit.revision <= self._epoch and not self.yard.was_restored:
                 self.violated("I7", f"epoch {commit.revision} follows {self._epoch}")
             self._epoch = commit.revision
             return
@@ -180,18 +163,18 @@ class Witness:
     def _on_attempt(self, name: str, value: bytes | None) -> None:
         if value is None:
             self._unclaimed.add(name)
-            self._given_up.append(name)
+            self.given_up.append(name)
             run = self.runs.get(name)
-            if run is not None and run.ended_at is None and not self._yard.was_restored:
+            if run is not None and run.ended_at is None and not self.yard.was_restored:
                 self.violated("I3", f"{name} is given up while it runs on {run.machine}")
             return
-        if name in self._unclaimed and not self._yard.was_restored:
+        if name in self._unclaimed and not self.yard.was_restored:
             self.violated("I7", f"{name} is claimed again after it ended")
-        self._claims[name] = json.loads(value)
+        self.claims[name] = json.loads(value)
 
     def _on_state(self, job_id: str, state: dict[str, Any]) -> None:
         ending = state.get("ending")
-        if job_id in self._endings and ending != self._endings[job_id] and not self._yard.was_restored:
+        if job_id in self._endings and ending != self._endings[job_id] and not self.yard.was_restored:
             self.violated("I7", f"{job_id} ended by {self._endings[job_id]}, now by {ending}")
         if ending is not None:
             self._endings[job_id] = ending
@@ -199,11 +182,11 @@ class Witness:
     def _on_left(self, job_id: str) -> None:
         """Look at the archive for a job that was deleted in the store."""
         is_acknowledged = job_id in self.acknowledged.values()
-        if self._yard.traits.keep_jobs is None:
+        if self.yard.traits.keep_jobs is None:
             if is_acknowledged:
                 self.violated("I1", f"{job_id} was acknowledged and is deleted")
             return
-        job = self._yard.shelf.jobs().get(job_id)
+        job = self.yard.shelf.jobs().get(job_id)
         if job is None:
             self.violated("I1", f"{job_id} is deleted, and not in the archive")
         elif not job.state.is_final:
@@ -224,7 +207,7 @@ class Witness:
         """Look at what a reader was told of a job that was acknowledged before it asked."""
         self.counts["reads"] += 1
         if found is None:
-            if not self._yard.was_restored:
+            if not self.yard.was_restored:
                 self.violated("I10", f"{label} was acknowledged, and is not found")
             return
         was = self._seen_final.get(label)
@@ -232,28 +215,6 @@ class Witness:
             self.violated("I10", f"{label} was seen in final state {was}, then in {found.state}")
         if found.state in (6, 7):
             self._seen_final[label] = found.state
-
-    # What a leader holds ------------------------------------------------------
-
-    def look_at_given_up(self, world: World, controller: ControllerProgram) -> None:
-        """Look whose attempts a leader gave up, and who else was silent for it then."""
-        given_up, self._given_up = self._given_up, []
-        if not given_up or self._yard.operator.released_at >= 0:
-            return
-        tick_ms = controller.leadership.driver._ticked_boot_ms
-        gone = [HostId(self._claims[attempt_id]["host_id"]) for attempt_id in given_up]
-        counting = [host for host in world.hosts.values() if host.record.id in gone or _counts(host)]
-        for attempt_id, host_id in zip(given_up, gone, strict=True):
-            host = world.hosts.get(host_id)
-            if host is None or host.is_reachable or host.record.reclaimed_at_ms:
-                continue
-            silent, heard = _silent_with(host, counting, tick_ms)
-            if silent > 1 and (silent >= limits.BRAKE_HOSTS_MIN or not heard):
-                name = host.record.facts.name
-                self.violated("B", f"{attempt_id} on {name} is given up; {silent} hosts fell silent, {heard} did not")
-
-    def sink(self, controller: ControllerProgram, epoch: int, sessions: Any) -> Sink:
-        return Sink(self, controller, epoch, sessions)
 
     # In the end ---------------------------------------------------------------
 
@@ -289,7 +250,7 @@ class Witness:
         for job in left.values():
             for name, each in sums_of(job).items():
                 sums.setdefault(name, UsageSum()).merge(each)
-        if sums != world.past and not self._yard.was_restored:
+        if sums != world.past and not self.yard.was_restored:
             told, true = (sum(each.attempts for each in some.values()) for some in (world.past, sums))
             self.violated("I9", f"of jobs that left {told} attempts are summed; there were {true}")
 
@@ -319,7 +280,7 @@ class Witness:
             ran_s, limit_s = run.ended_at - run.started_at, unit.job.spec.timeout_s
             if ran_s < limit_s - EARLY_S:
                 self.violated("I5", f"{attempt_id} was ended for its time after {ran_s:.1f} of {limit_s} s")
-        machine = self._yard.machines.get(run.machine)
+        machine = self.yard.machines.get(run.machine)
         is_whole = machine is not None and machine.damage < run.started_at
         if run.by_itself and is_whole and ended.cause in (EndCause.HOST_ERROR, EndCause.START_FAILED):
             self.violated("I5", f"{attempt_id} exited with {run.exit_code}; told is {ended.cause}: {ended.reason}")
@@ -329,80 +290,6 @@ class Witness:
             is_node_stopped = unit.is_node and not unit.leads
             if not is_node_stopped:
                 self.violated("I5", f"{unit.id} SUCCEEDED, and {attempt_id} exited with {run.exit_code}")
-
-
-class Sink:
-    """Between driver and sessions: looks at the leader's world after each commit."""
-
-    def __init__(self, witness: Witness, controller: ControllerProgram, epoch: int, sessions: Any) -> None:
-        self._witness, self._controller, self._epoch, self._sessions = witness, controller, epoch, sessions
-
-    def carry_out(self, world: World, commands: Iterable[Command]) -> None:
-        commands = list(commands)
-        self._witness.look_at_given_up(world, self._controller)
-        if commands:
-            try:
-                invariants.check(world)
-            except AssertionError as error:
-                self._witness.violated("I6", f"the leader's world: {error}")
-        for command in commands:
-            self._look(world, command)
-        self._sessions.carry_out(world, commands)
-
-    def _look(self, world: World, command: Command) -> None:
-        told = self._witness.told
-        match command:
-            case PublishMove() if command.index is None or command.stop == 0:
-                self._witness.labels.setdefault(command.job_id, world.jobs[command.job_id].name)
-                for move in command.each():
-                    child = "" if move.index is None else f":{move.index}"
-                    told(self._controller.name, f"{move.job_id}{child}: {move.before} -> {move.after}")
-            case SendStart():
-                for attempt in command.attempts:
-                    host = world.hosts[attempt.host_id]
-                    silent_ms = self._controller.clock().boot_ms - host.heard_boot_ms
-                    told(self._controller.name, f"to {host.record.facts.name}: start {attempt.id}")
-                    if silent_ms > UNHEARD_MS:
-                        text = (
-                            f"{attempt.id} is given to {host.record.facts.name}, unheard for {silent_ms / 1000:.0f} s"
-                        )
-                        self._witness.violated("H", text)
-            case SendStop() | SendRevoke():
-                word = "stop" if isinstance(command, SendStop) else "revoke"
-                told(self._controller.name, f"to {_host(world, command)}: {word} {command.attempt_id}")
-            case SendAck():
-                told(
-                    self._controller.name,
-                    f"to {_host(world, command)}: ends are stored: {', '.join(command.attempt_ids)}",
-                )
-            case EndSession():
-                told(self._controller.name, f"hangs up on {_host(world, command)}")
-
-    def close(self) -> None:
-        self._witness.told(self._controller.name, f"epoch {self._epoch} is over for it")
-        self._sessions.close()
-
-
-def _counts(host: Host) -> bool:
-    """Say whether a host's silence means anything: it runs something, or was heard, and nobody takes it away."""
-    return bool(host.attempts) or (host.heard_wall_ms > 0 and not host.record.reclaimed_at_ms)
-
-
-def _silent_with(host: Host, counting: Iterable[Host], tick_ms: int) -> tuple[int, int]:
-    """Return how many hosts fell silent at once with one that has, itself among them, and how many did not."""
-    if tick_ms - host.heard_boot_ms < limits.CONTACT_LIMIT_MS:
-        return 0, 0
-    at_once = [
-        tick_ms - each.heard_boot_ms >= limits.CONTACT_LIMIT_MS
-        and abs(each.heard_boot_ms - host.heard_boot_ms) <= limits.BRAKE_WINDOW_MS // 2
-        for each in counting
-    ]
-    return sum(at_once), len(at_once) - sum(at_once)
-
-
-def _host(world: World, command: Any) -> str:
-    host = world.hosts.get(command.host_id)
-    return host.record.facts.name if host is not None else str(command.host_id)
 
 
 def _brief(changes: dict[str, bytes | None]) -> str:
