@@ -124,6 +124,8 @@ class ProcessRuntime:
         """By name, of several processes of an attempt each."""
         self._tasks = Tasks(self, self._tell)
         self._watch: asyncio.TimerHandle | None = None
+        self._removing = asyncio.Lock()
+        """Large folders take one thread at most from all else that needs one."""
         self._endings: set[asyncio.Task[None]] = set()
         self._disk_watch = DiskWatch(self._disk_limits, self._on_over_disk)
 
@@ -389,7 +391,8 @@ class ProcessRuntime:
                 broken[attempt_id] = RuntimeError("it has not ended")
             else:
                 names[attempt_id] = name
-        errors = await asyncio.to_thread(scratch.remove_all, [self._scratch / name for name in names.values()])
+        async with self._removing:
+            errors = await asyncio.to_thread(scratch.remove_all, [self._scratch / name for name in names.values()])
         for (attempt_id, name), error in zip(names.items(), errors, strict=True):
             if error is not None:
                 broken[attempt_id] = error
