@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from batchyard.errors import Reason, UnavailableError
+from batchyard.errors import InternalError, Reason, UnavailableError
 from batchyard_controller.core.commands import Command, PublishMove, PublishNotice
 from batchyard_controller.core.events import Event, Planned, Ticked
 from batchyard_controller.core.model.restores import in_generation
@@ -75,8 +75,14 @@ class _Read:
 
 @dataclass(slots=True)
 class _Turn:
-    """What one turn owes to others once it is stored."""
+    """
+    What one turn owes to others once it is stored.
 
+    Attributes:
+        inbox: What it is for.
+    """
+
+    inbox: list[_Request | Event] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     answers: list[tuple[asyncio.Future[Any], Any]] = field(default_factory=list)
 
@@ -209,10 +215,9 @@ class Driver:
             await asyncio.sleep(0)
 
     async def _take_turn(self) -> None:
-        inbox = self._take_inbox()
-        turn = self._turn = _Turn()
+        turn = self._turn = _Turn(self._take_inbox())
         now = self._clock()
-        for item in inbox:
+        for item in turn.inbox:
             self._take(item, now, turn)
         if self._world.wants_plan:
             self._plan(now, turn)
@@ -250,7 +255,13 @@ class Driver:
                 outcomes.append(err)
                 continue
             if event is not None:
-                turn.commands += apply(self._world, event, now)
+                try:
+                    turn.commands += apply(self._world, event, now)
+                except Exception:
+                    # A bug, with which the term ends. Who asked for it alone is told so, lest they ask again.
+                    if not item.answer.done():
+                        item.answer.set_exception(InternalError("the controller failed; see the controller's log"))
+                    raise
             outcomes.append(value)
         turn.answers.append((item.answer, outcomes))
 
@@ -322,9 +333,9 @@ class Driver:
         """Tell everybody who still waits that nothing is known."""
         self._ended = True
         self.trail.close()
-        waiting = [item.answer for item in self._inbox if isinstance(item, _Request)]
+        asked = (*self._turn.inbox, *self._inbox)
+        waiting = [item.answer for item in asked if isinstance(item, _Request)]
         waiting += [read.answer for read in self._reads]
-        waiting += [answer for answer, _ in self._turn.answers]
         for answer in waiting:
             if not answer.done():
                 text = "this controller stopped leading; try again"
