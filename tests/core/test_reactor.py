@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from tests.core.yard import Yard, ended_report, facts
 
 from batchyard.ids import AttemptId, HostId
@@ -65,6 +66,17 @@ def test_what_attempts_have_used_is_kept_of_jobs_and_of_children(yard: Yard):
     assert told.end is not None
     yard.report(replace(told, end=replace(told.end, usage=Usage(user_cpu_ms=absurd, system_cpu_ms=-1))))
     assert job.attempts[-1].usage == Usage(user_cpu_ms=limits.USAGE_MAX)
+
+
+@pytest.mark.parametrize("array_size", [0, 2])
+def test_who_is_said_to_run_since_no_time_runs_since_now_however_often_it_is_said(yard: Yard, array_size: int):
+    """Else the second time would find it moved, and not started, and end the controller."""
+    yard.submit(array_size=array_size)
+    yard.plan()
+    for attempt_id in yard.live():
+        for at_ms in (0, 0, -5, 7):
+            yard.started(attempt_id, at_ms)
+        assert yard.world.attempts[AttemptId(attempt_id)].started_at_ms == yard.now.wall_ms
 
 
 def test_an_unknown_running_attempt_is_revoked(yard: Yard):

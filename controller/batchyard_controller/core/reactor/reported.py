@@ -12,7 +12,7 @@ from dataclasses import replace
 from batchyard.resources import Usage
 from batchyard.tasks import ContainerEnd
 from batchyard_controller.core import limits
-from batchyard_controller.core.attempt_reports import Report
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.requests.checks import printable
 
@@ -46,9 +46,10 @@ def bounded(report: Report, now: Instant) -> Report:
     parts, digest = _bounded_parts(report.containers, last_ms), _bounded_text(report.image_digest)
     hindrance = printable(report.hindrance, limits.CONTAINER_REASON_LENGTH_MAX) if report.hindrance else ""
     is_so = (parts, digest, hindrance) == (report.containers, report.image_digest, report.hindrance)
-    if end is report.end and 0 <= report.started_at_ms <= last_ms and is_so:
+    first_ms = 1 if report.phase is Phase.RUNNING else 0  # what runs has started
+    if end is report.end and first_ms <= report.started_at_ms <= last_ms and is_so:
         return report
-    started_at_ms = _within(report.started_at_ms, last_ms)
+    started_at_ms = _within(report.started_at_ms, last_ms) or first_ms * now.wall_ms
     return replace(
         report,
         started_at_ms=started_at_ms,
