@@ -314,5 +314,6 @@ BUGS = {
     "follows-on": Bug(
         text="a standby goes on behind what was compacted before it had read it",
         patches=_follows_on,
+        needs=("compact",),
     ),
 }

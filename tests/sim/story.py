@@ -178,7 +178,7 @@ DRAWS: dict[str, Callable[[Random], dict[str, Any]]] = {
         "way": dice.choice(("both", "there", "back")),
         "span": round(dice.choice([20, 60, 100]) * dice.uniform(0.6, 1.3), 1),
     },
-    "compact": lambda dice: {"who": dice.choice(CONTROLLERS), "span": dice.choice([1, 2, 4])},
+    "compact": lambda dice: {"who": dice.choice(CONTROLLERS)},
     "lose-lease": lambda dice: {},
     "two-leaders": lambda dice: {"who": _machine(dice), "span": round(dice.uniform(1.6, 2.6), 1)},
     "clock": lambda dice: {
@@ -204,5 +204,11 @@ def _restores(dice: Random) -> list[Step]:
     return [Step(saved_at, "back-up"), Step(restored_at, "restore")]
 
 
-EXTRA: dict[str, Callable[[Random], list[Step]]] = {"restore": _restores}
+def _compactions(dice: Random) -> list[Step]:
+    at = round(dice.uniform(10, 100), 1)
+    behind = [Step(at, "compact", {"who": who}) for who in CONTROLLERS]
+    return [*behind, Step(round(at + dice.uniform(5, 40), 1), "kill-leader", {"span": _span(dice)})]
+
+
+EXTRA: dict[str, Callable[[Random], list[Step]]] = {"restore": _restores, "compact": _compactions}
 """Kinds of faults that no seed draws by itself; see `play.steps_of`."""
