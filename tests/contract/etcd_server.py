@@ -40,7 +40,7 @@ class EtcdServer:
         self.folder = folder
         self._name = name
         self.endpoint, self.health_endpoint, self._peer_endpoint = (hold_address() for _ in range(3))
-        self._arguments = tuple(arguments)
+        self.arguments = tuple(arguments)
         self._scheme = scheme
         self._process: subprocess.Popen[bytes] | None = None
         self._initial_cluster = f"{name}=http://{self._peer_endpoint}"
@@ -118,7 +118,7 @@ class EtcdServer:
             *("--listen-metrics-urls", f"http://{self.health_endpoint}"),
             # Alone in its cluster, it need not wait a second before it elects itself.
             *("--heartbeat-interval", "10", "--election-timeout", "100"),
-            *self._arguments,
+            *self.arguments,
         ]
 
     def _is_healthy(self) -> bool:

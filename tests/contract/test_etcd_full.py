@@ -114,3 +114,31 @@ async def test_live_records_over_the_quota_are_said_and_nothing_is_forced(tmp_pa
     finally:
         await store.close()
         server.kill()
+
+
+async def test_a_quota_that_is_raised_before_the_alarm_is_on_counts(tmp_path: Path) -> None:
+    """An operator is told to when the store is nearly full, and takes new jobs then without another controller."""
+    server = EtcdServer(tmp_path, ["--quota-backend-bytes", str(QUOTA_BYTES)])
+    server.start()
+    store = store_of([server])
+    told: asyncio.Queue[Room] = asyncio.Queue()
+    try:
+        epoch = await store.campaign("first")
+        for i in range(140):
+            await store.commit([(Put(f"k{i}", b"x" * 100_000),)], epoch)
+        tending = asyncio.create_task(store.tend(told.put_nowait))
+        async with asyncio.timeout(HEALED_S):
+            while not (await told.get()).is_tight:
+                pass
+            assert not await alarms(server)
+            server.stop()
+            server.arguments = ("--quota-backend-bytes", str(4 * QUOTA_BYTES))
+            server.start()
+            while (room := await told.get()).is_tight:
+                pass
+        assert room.quota_bytes == 4 * QUOTA_BYTES
+        assert not room.fault
+        tending.cancel()
+    finally:
+        await store.close()
+        server.kill()

@@ -295,7 +295,7 @@ BUGS = {
     "trusts-old-agents": Bug(
         text="the controller believes that every agent keeps an attempt's own fence",
         patches=_trusts_old_agents,
-        needs=("fences",),
+        needs=("old-agent",),
     ),
     "deletes-first": Bug(
         text="a job is deleted in the store before it is in the archive", patches=_deletes_first, needs=("archive",)
@@ -314,5 +314,6 @@ BUGS = {
     "follows-on": Bug(
         text="a standby goes on behind what was compacted before it had read it",
         patches=_follows_on,
+        needs=("compact",),
     ),
 }

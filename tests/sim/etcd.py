@@ -94,6 +94,8 @@ class Etcd:
         """How many keys there were at each revision."""
         self._moved = asyncio.Event()
         self._lease_check: Handle | None = None
+        self.compacts_behind = False
+        """Who asks next what comes is heard late, and what came until then is forgotten."""
         self._still_until = 0.0
         """Until then it writes its file anew, and answers nothing."""
         self.program: Program | None = None
@@ -212,6 +214,11 @@ class Etcd:
     async def _watch(self, requests: Any, _: object) -> Any:
         """Tell all events from a revision on: of what happens meanwhile, those of several in one message."""
         told = (await anext(requests)).create_request.start_revision - 1
+        if self.compacts_behind:
+            self.compacts_behind = False
+            while self.revision < told + 3:
+                await self._moved.wait()
+            self.compact()
         yield self._news([])
         while True:
             moved = self._moved

@@ -29,7 +29,6 @@ class Faults:
         self._backup: Any = None
         self._acknowledged: dict[str, str] = {}
         self._archiving_span = 0.0
-        self._behind: tuple[str, float] | None = None
 
     def befall(self, step: Step) -> None:
         """Carry out one step."""
@@ -181,17 +180,10 @@ class Faults:
         for machine in MACHINES:
             self.cut(machine, b, way, span)
 
-    def compact(self, who: str, span: float) -> None:
-        """Have etcd forget the past while a controller is away from it that has not read what was written last."""
-        self._behind = who, span
-
-    def committed(self) -> None:
-        """Do what was to be done as soon as something is written, before anybody reads it."""
-        if self._behind is not None:
-            (who, span), self._behind = self._behind, None
-            self._yard.network.break_between(who, "etcd")
-            self.cut(who, "etcd", "both", span)
-            self._yard.loop.call_later(span * 0.9, self._yard.etcd.compact)
+    def compact(self, who: str) -> None:
+        """Have a controller read anew, and etcd forget what came then before it is told of that."""
+        self._yard.etcd.compacts_behind = True
+        self._yard.network.break_between(who, "etcd")
 
     def fill_etcd(self, share: float) -> None:
         """Have somebody else write and overwrite so much of the quota in the same etcd."""

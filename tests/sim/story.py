@@ -71,16 +71,17 @@ def traits(seed: int, more: tuple[str, ...] = ()) -> Traits:
     """Draw what is so in the world of a seed; *more* names what surely is."""
     dice = Random(f"traits {seed}")
     keeps, quota, fences = dice.choice((0, 1, 3)), dice.choice((60_000, 120_000, 200_000)), dice.random() < 0.5
-    fences |= "fences" in more
+    is_old = "old-agent" in more
+    fences |= is_old or "fences" in more
     return Traits(
         keep_jobs=keeps if dice.random() < 0.3 or "archive" in more else None,
         quota_bytes=quota if dice.random() < 0.2 or "quota" in more else 0,
         is_narrow=dice.random() < 0.3 or "narrow" in more,
-        fence_s=dice.choice((FENCE_S, FENCE_S, 2 * FENCE_S)),
+        fence_s=max(dice.choice((FENCE_S, FENCE_S, 2 * FENCE_S)), 2 * FENCE_S * is_old),
         has_fences=fences,
         low_fence_s=dice.choice(FENCES_S) * fences,
         high_fence_s=dice.choice(FENCES_S) * fences,
-        old_agent=dice.choice(MACHINES) if dice.random() < 0.2 else "",
+        old_agent=dice.choice(MACHINES) if dice.random() < 0.2 or is_old else "",
     )
 
 
@@ -178,7 +179,7 @@ DRAWS: dict[str, Callable[[Random], dict[str, Any]]] = {
         "way": dice.choice(("both", "there", "back")),
         "span": round(dice.choice([20, 60, 100]) * dice.uniform(0.6, 1.3), 1),
     },
-    "compact": lambda dice: {"who": dice.choice(CONTROLLERS), "span": dice.choice([1, 2, 4])},
+    "compact": lambda dice: {"who": dice.choice(CONTROLLERS)},
     "lose-lease": lambda dice: {},
     "two-leaders": lambda dice: {"who": _machine(dice), "span": round(dice.uniform(1.6, 2.6), 1)},
     "clock": lambda dice: {
@@ -204,5 +205,11 @@ def _restores(dice: Random) -> list[Step]:
     return [Step(saved_at, "back-up"), Step(restored_at, "restore")]
 
 
-EXTRA: dict[str, Callable[[Random], list[Step]]] = {"restore": _restores}
-"""Kinds of faults that no seed draws by itself; see `play.steps_of`."""
+def _compactions(dice: Random) -> list[Step]:
+    at = round(dice.uniform(10, 100), 1)
+    behind = [Step(at, "compact", {"who": who}) for who in CONTROLLERS]
+    return [*behind, Step(round(at + dice.uniform(5, 40), 1), "kill-leader", {"span": _span(dice)})]
+
+
+EXTRA: dict[str, Callable[[Random], list[Step]]] = {"restore": _restores, "compact": _compactions}
+"""Kinds of faults at times at which they matter to each other; see `play.steps_of`."""

@@ -147,7 +147,6 @@ class Yard:
 
     def _committed(self, commit: Commit) -> None:
         self.witness.committed(commit)
-        self.faults.committed()
         if "left/last" in commit.changes and (leader := self.leader) is not None:
             self.shelf.crashes(leader.program, "between")
 

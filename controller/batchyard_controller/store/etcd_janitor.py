@@ -127,7 +127,8 @@ class EtcdJanitor:
         if not members:
             raise StoreUnavailableError("no member of etcd says how it is")
         alarms = await self._read_alarms(members)
-        if alarms or not self._quota_bytes:  # with the alarm on an operator may raise it
+        used_bytes = max(member.used_bytes for member in members)
+        if alarms or used_bytes >= etcd_upkeep.unreserved(self._quota_bytes):  # then an operator may raise it
             self._quota_bytes = await asyncio.to_thread(_read_quota, members[0].endpoint, self._tls)
         return Look(
             at_s=now(),

@@ -128,7 +128,7 @@ class Upkeep:
         since_s = look.at_s - self._compacted_s
         has_grown = look.used_bytes - self._left_bytes > look.quota_bytes * (1 - FILLED) / 8
         if look.used_bytes > look.quota_bytes * FILLED and (has_grown or since_s >= LAG_S):
-            presses = look.used_bytes > look.quota_bytes * (1 - RESERVE)
+            presses = look.used_bytes > unreserved(look.quota_bytes)
             return self._if_new(look.revision if presses else known[-1][1] if known else 0)
         if since_s >= COMPACT_S:
             return self._if_new(max((rev for at_s, rev in known if look.at_s - at_s >= LAG_S), default=0))
@@ -188,6 +188,11 @@ def may_disarm(look: Look) -> bool:
     return bool(look.full) and look.is_whole and look.size_bytes < look.quota_bytes * (1 - RESERVE / 4)
 
 
+def unreserved(quota_bytes: int) -> float:
+    """Return how much may be in use before the reserve is touched."""
+    return quota_bytes * (1 - RESERVE)
+
+
 def fault_of(look: Look) -> str:
     """Say what is wrong with a cluster that its upkeep could not put right; nothing: all is well."""
     faults = []
@@ -198,7 +203,7 @@ def fault_of(look: Look) -> str:
         faults.append("etcd's alarm NOSPACE is on, and a member does not answer whose file is to be made small")
     elif look.full:
         faults.append(f"etcd is full, with nothing left to forget: {size} are records that are needed; {_ADVICE}")
-    elif look.used_bytes > look.quota_bytes * (1 - RESERVE):
+    elif look.used_bytes > unreserved(look.quota_bytes):
         faults.append(f"etcd is nearly full: {size} are records that are needed; {_ADVICE}")
     return "; ".join(faults)
 
