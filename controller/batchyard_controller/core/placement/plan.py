@@ -21,7 +21,7 @@ from __future__ import annotations
 import heapq
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -188,20 +188,15 @@ class _Service:
     def _serve_line(self, source: Source[Turn], limit: tuple[float, int, int]) -> None:
         """Place units of a queue's next line, up to the next one of another line or queue."""
         turn = source.take()
-        placed: Sequence[Placement] = ()
         other = None if source.takes_turns else source.next_rank()  # after each unit it may be another's turn
-
-        def is_next(unit: Unit) -> bool:
-            rank = turn.line.rank(unit, source.by_size)
-            return (other is None or rank <= other) and rank[2:] <= limit
-
-        while turn.head is not None and is_next(turn.head):
+        while turn.head is not None:
+            rank = source.rank(turn)
+            if (other is not None and rank > other) or rank[2:] > limit:
+                break
             if self.steps >= self._steps_max:
                 self.is_spent = True
                 return
-            is_first = not placed
-            placed = turn.place(self, 1 if is_first else self._steps_max - self.steps, is_next)
-            self.steps += max(0, len(placed) - turn.shape.size)
+            placed = turn.place(self)
             if not placed:
                 self._refuse(turn, source)
                 if self.is_spent:

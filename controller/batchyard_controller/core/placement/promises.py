@@ -292,11 +292,6 @@ class Promises:
                 yield held
 
     @property
-    def are_none(self) -> bool:
-        """Whether nobody was promised anything that placing another could change."""
-        return self._bind_nobody and not self._hints
-
-    @property
     def _bind_nobody(self) -> bool:
         """Whether no host is kept for anybody, as where all that wait are of one shape."""
         return not self._held and not self.cleared.are_any
@@ -375,16 +370,9 @@ class Promises:
         ends_ms: int,
         *,
         line: Shape | None = None,
-        number: int = 1,
     ) -> None:
-        """
-        Take in that a unit was placed: its own promise is kept, and others reckon with it; *line* as of `let_pass`.
-
-        Where there are no promises, it may be the first of a *number* of its line.
-        """
-        assert number == 1 or self.are_none, "each may have a promise of its own"
-        tenant = Tenant(ends_ms, shape.resources, gpus, environment, self._now.boot_ms)
-        self._placed += [(row, tenant)] * number
+        """Take in that a unit was placed: its own promise is kept, and others reckon with it; *line* as of `let_pass`."""
+        self._placed.append((row, Tenant(ends_ms, shape.resources, gpus, environment, self._now.boot_ms)))
         self.cleared.note_placed(unit, line or shape, row, environment)
         if self._held or self._hints:
             self.drop(unit)

@@ -23,7 +23,7 @@ from batchyard_controller.core.model.settings import ComputeEnvironment
 
 from .changes import Rows
 from .costs import ShapeCosts
-from .fleet import GPU, STARTS, Fleet, row_of
+from .fleet import GPU, Fleet, row_of
 from .kinds import Kinds, Mask
 from .line import Shape
 from .packing import Packing
@@ -104,21 +104,8 @@ class Ranking:
         self._last = row
         return row
 
-    def lasting(self, sketch: Sketch) -> int:
-        """
-        Say for how many units, one after the other, the host that was told last is the best, as far as is easily told.
-
-        Where hosts are filled the tightest first, it is the tighter the more it has got, until it is full.
-        """
-        is_plain = self._was_any_wanted and not self._tiers.is_risky and not self._asked[GPU]
-        if self._packing.worth is not None or self._shape.access.chooses_gpus or not is_plain:
-            return 1
-        free: list[int] = sketch.state[:, self._last].tolist()
-        rooms = [left // asked for left, asked in zip(free, self._asked, strict=False) if asked]
-        return min(free[STARTS], *rooms)
-
     def note_taken(self, sketch: Sketch) -> None:
-        """Note that the host that was told last has got units, just now."""
+        """Note that the host that was told last has got a unit, just now."""
         self._taken = sketch.fleet.changes.count
 
     def _first_tier(self, sketch: Sketch, tiers: Amounts, keys: Keys, wanted: Mask | None) -> int:

@@ -62,9 +62,9 @@ class Sketch:
         return choose_gpus(free, resources.gpu_millis, self.remainders)
 
     def claim(
-        self, row: int, resources: Resources, access: Access, asked: Amounts, environment: str, number: int = 1
+        self, row: int, resources: Resources, access: Access, asked: Amounts, environment: str
     ) -> tuple[GpuClaim, ...]:
-        """Take amounts from a host, of so many units that ask for no GPU, and choose the GPUs of one that does."""
+        """Take amounts from a host, and choose its GPUs."""
         gpus = self.choose_gpus(row, resources, access)
         if gpus:
             left = dict(self.gpus_of(row))
@@ -72,9 +72,9 @@ class Sketch:
                 left[gpu.uuid] -= gpu.millis
             self.gpu_free[row] = left
             self.state[WHOLE_GPUS : GPU_PART + 1, row] = gpu_levels(left)
-        self.state[:4, row] -= asked * number
-        self.state[STARTS, row] -= number
-        self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) + resources.cpu_millis * number
+        self.state[:4, row] -= asked
+        self.state[STARTS, row] -= 1
+        self.environment_cpu[environment] = self.environment_cpu.get(environment, 0) + resources.cpu_millis
         self._drawn.append(row)
         self.fleet.changes.note(row)
         return gpus

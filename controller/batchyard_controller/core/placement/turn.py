@@ -7,8 +7,6 @@ what is kept for others. It must never know which line's turn it is.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -45,10 +43,6 @@ class Placement(NamedTuple):
     compute_environment: str
     gpus: tuple[GpuClaim, ...]
     stay: Stay
-
-
-IsNext = Callable[[Unit], bool]
-"""Says whether it is the turn of a unit further behind in a line."""
 
 
 class Service(Protocol):
@@ -103,15 +97,8 @@ class Turn:
         """Come to the next one in line; past all nodes of a job at once."""
         self.head = next(self._units if not self.shape.parts else islice(self._units, self.shape.size - 1, None), None)
 
-    def place(self, service: Service, most: int = 1, is_next: IsNext | None = None) -> Sequence[Placement]:
-        """
-        Place the head of the line, with all nodes of its job, and move on; nothing when there is no room.
-
-        Args:
-            service: What the plan has come to.
-            most: With it as many that follow in line may be placed on its host, where that is surely the best for them.
-            is_next: Says of each of these whether it is its turn.
-        """
+    def place(self, service: Service) -> tuple[Placement, ...]:
+        """Place the head of the line, with all nodes of its job, and move on; nothing when there is no room."""
         assert self.head is not None, "nobody is left in this line"
         service.steps += 1
         if self._choices is None:
@@ -136,12 +123,11 @@ class Turn:
             left = vcpus_left(sketch.environment_cpu, ranking.environment)
             name = ranking.environment.name
             is_free = left >= cpu and service.promises.let_spend(self.head, self.shape, name, self._ends_ms)
-            placed: Sequence[Placement] = ()
+            placed: tuple[Placement, ...] = ()
             if is_free and self.shape.parts:
                 placed = self._place_gang(service, ranking.environment, is_promised=kept > 0)
             elif is_free and (row := self._best(service, ranking)) is not None:
-                alike = min(most, self._alike(service, ranking, left)) if most > 1 else 1
-                placed = self._take(service, row, ranking, alike, is_next)
+                placed = (self._take(service, row, ranking),)
             self.held_back, service.promises.held_back = self.held_back or service.promises.held_back, None
             if placed:
                 return placed
@@ -224,35 +210,16 @@ class Turn:
             for seat in trial.seats
         )
 
-    def _alike(self, service: Service, ranking: Ranking, vcpus: int) -> int:
-        """Say how many units may go to the host that was just told, as nothing but its room stands against them."""
-        if self.draw or self._source.takes_turns or not service.promises.are_none:
-            return 1
-        cpu = self.shape.resources.cpu_millis
-        return min(ranking.lasting(service.sketch), vcpus // cpu if cpu else sys.maxsize)
-
-    def _take(
-        self, service: Service, row: int, ranking: Ranking, most: int, is_next: IsNext | None
-    ) -> Sequence[Placement]:
+    def _take(self, service: Service, row: int, ranking: Ranking) -> Placement:
         assert self.head is not None, "place() looked"
-        sketch, environment, units = service.sketch, ranking.environment.name, self._units_in_turn(most, is_next)
-        number = len(units)
-        gpus = sketch.claim(row, self.shape.resources, self.shape.access, ranking.asked, environment, number)
+        sketch, environment = service.sketch, ranking.environment.name
+        gpus = sketch.claim(row, self.shape.resources, self.shape.access, ranking.asked, environment)
         ranking.note_taken(sketch)
-        sketch.draws.take(self.draw, number)
+        sketch.draws.take(self.draw)
         if self._source.quota is not None:
             use = use_of(self.shape.resources, sketch.fleet.facts[row].host_type)
             self._source.quota.take(self.shape.share, use)
-        service.promises.note_placed(units[0], self.shape, row, environment, gpus, self._ends_ms, number=number)
-        host_id, stay = sketch.fleet.ids[row], self._stay
-        return [Placement(unit.job.id, unit.index, host_id, environment, gpus, stay) for unit in units]
-
-    def _units_in_turn(self, most: int, is_next: IsNext | None) -> list[Unit]:
-        """Return the head and those behind it whose turn it is, so many at most, and pass on."""
-        units: list[Unit] = []
-        while self.head is not None and (not units or (is_next is not None and is_next(self.head))):
-            units.append(self.head)
-            self.pass_on()
-            if len(units) >= most:
-                break
-        return units
+        service.promises.note_placed(self.head, self.shape, row, environment, gpus, self._ends_ms)
+        unit = self.head
+        self.pass_on()
+        return Placement(unit.job.id, unit.index, sketch.fleet.ids[row], environment, gpus, self._stay)
