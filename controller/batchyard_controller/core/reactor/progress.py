@@ -184,15 +184,7 @@ class Progress:
     # Moving -------------------------------------------------------------------
 
     def move(self, unit: Unit, trigger: Trigger, tried: Try | None = None, others: Sequence[int] = ()) -> None:
-        """
-        Move one unit to a state that is not final, for the sake of a try of it, or none.
-
-        Args:
-            unit: The unit.
-            trigger: What moves it.
-            tried: That try.
-            others: Further children of its chunk that move alike, for tries that differ from that in nothing told.
-        """
+        """Move a unit, and *others* of its chunk that tell of nothing else, to a state that is not final, for a try's sake or none."""
         before = lifecycle.move(unit, trigger, others)
         why = self._why(trigger, tried)
         if self._moved(unit, before, why, others) is JobState.RUNNABLE:

@@ -129,6 +129,8 @@ PLAIN = {
 """Kinds of records on which nothing else in the world rests but who is who, and where it has them."""
 
 _OF_USERS = frozenset({"access_key", "binding", "token"})
+Attempts = Sequence[Attempt]
+Starts = Sequence[tuple[Attempt, int]]
 
 
 def keep_plain(world: World, kind: str, name: str, record: object) -> None:
@@ -310,11 +312,8 @@ def _note_unit(world: World, unit: Unit) -> None:
 # Attempts -------------------------------------------------------------------------
 
 
-# An attempt, or those of children of one chunk of an array, in one environment and on one host: *unit* is the first's.
-
-
-def claim(world: World, unit: Unit, attempts: Sequence[Attempt], stay: Stay | None, now: Instant) -> None:
-    """Hold a host's resources for new attempts."""
+def claim(world: World, unit: Unit, attempts: Attempts, stay: Stay | None, now: Instant) -> None:
+    """Hold a host's resources for a new attempt, *unit*'s, or those of more children of its chunk in one environment."""
     # Of a child in a group behind that of its chunk: all of it may end and be claimed again
     # in one turn, and that is more than a store writes at once.
     restore_attempts(world, unit, attempts, now, stay)
@@ -322,25 +321,21 @@ def claim(world: World, unit: Unit, attempts: Sequence[Attempt], stay: Stay | No
     world.ledger.note_all(group, "attempt", (attempt.id for attempt in attempts))
 
 
-def restore_attempts(
-    world: World, unit: Unit, attempts: Sequence[Attempt], now: Instant, stay: Stay | None = None
-) -> None:
+def restore_attempts(world: World, unit: Unit, attempts: Attempts, now: Instant, stay: Stay | None = None) -> None:
     """Hold a host's resources again for attempts that are stored."""
     first, asked, on_host = attempts[0], unit.task.resources, world.hosts[attempts[0].host_id].attempts
     for attempt in attempts:
         world.attempts[attempt.id] = on_host[attempt.id] = world.live[attempt.unit_id] = attempt
         hold_quota(world, unit, attempt)
-    gpus = [gpu for attempt in attempts for gpu in attempt.gpus]
-    world.fleet.claim(first.host_id, asked, gpus, first.compute_environment, len(attempts))
-    world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis, unit.consumables, len(attempts))
+    gpus, number = [gpu for attempt in attempts for gpu in attempt.gpus], len(attempts)
+    world.fleet.claim(first.host_id, asked, gpus, first.compute_environment, number)
+    world.fleet.bounds.claim(unit.job.spec, asked.cpu_millis, unit.consumables, number)
     tenancy.enter(world, unit, attempts, stay, now)
     tenancy.hold(world, unit, now, len(attempts))
     occupy(world, unit, first, len(attempts))
 
 
-def start_attempts(
-    world: World, unit: Unit, starts: Sequence[tuple[Attempt, int]], image_digest: str, now: Instant
-) -> None:
+def start_attempts(world: World, unit: Unit, starts: Starts, image_digest: str, now: Instant) -> None:
     """Keep when each of some attempts came to run, and of which image; and with the first one, when its array did."""
     for attempt, at_ms in starts:
         attempt.started_at_ms, attempt.image_digest = at_ms, image_digest
@@ -359,11 +354,9 @@ def stop_attempt(world: World, unit: Unit, attempt: Attempt, reason: str) -> Non
         world.ledger.note(unit.group, "attempt", attempt.id)
 
 
-def preempt_attempt(
-    world: World, unit: Unit, attempt: Attempt, beneficiary: JobId, *, gives_back: bool = False
-) -> None:
+def preempt_attempt(world: World, unit: Unit, attempt: Attempt, taker: JobId, *, gives_back: bool = False) -> None:
     """Keep that an attempt is to stop to make room, for whom, and whether it gives back what was borrowed."""
-    attempt.preempted_for, attempt.gives_back = beneficiary, gives_back
+    attempt.preempted_for, attempt.gives_back = taker, gives_back
     world.fleet.quotas.stop(unit.job.spec.queue, attempt.id)
     world.ledger.note(unit.group, "attempt", attempt.id)
 
@@ -372,20 +365,19 @@ def end_attempts(world: World, unit: Unit, ends: Sequence[tuple[Attempt, EndedAt
     """Give back what attempts held, and keep how each ended."""
     job, asked, first = unit.job, unit.task.resources, ends[0][0]
     queue, on_host = job.spec.queue, world.hosts[first.host_id].attempts
-    used = world.used.setdefault(queue, UsageSum())
     for attempt, ended in ends:
         del world.attempts[attempt.id], on_host[attempt.id], world.live[attempt.unit_id]
         world.fleet.quotas.release(queue, attempt.id)
         world.tenants.leave(attempt.id, first.host_id)
-        used.add(ended, asked)
+        world.used.setdefault(queue, UsageSum()).add(ended, asked)
         Unit(job, attempt.index).record_end(ended)
         if attempt.started_at_ms:
             _consume(world, unit)
-    gpus = [gpu for attempt, _ in ends for gpu in attempt.gpus]
-    world.fleet.release(first.host_id, asked, gpus, first.compute_environment, len(ends))
-    world.fleet.bounds.release(job.spec, asked.cpu_millis, unit.consumables, len(ends))
-    tenancy.hold(world, unit, now, -len(ends))
-    occupy(world, unit, first, -len(ends))
+    gpus, number = [gpu for attempt, _ in ends for gpu in attempt.gpus], len(ends)
+    world.fleet.release(first.host_id, asked, gpus, first.compute_environment, number)
+    world.fleet.bounds.release(job.spec, asked.cpu_millis, unit.consumables, number)
+    tenancy.hold(world, unit, now, -number)
+    occupy(world, unit, first, -number)
     tenancy.note_runs(world, unit, [ended for _, ended in ends])
     world.wants_plan = True
     world.ledger.note_all(unit.group, "attempt", (attempt.id for attempt, _ in ends))
