@@ -29,7 +29,7 @@ from batchyard.tasks import (
 from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.events import DefinitionChanged, HostHeard
 from batchyard_controller.core.jobs.resolution import Overrides, PodOverrides, Submission, resolve
-from batchyard_controller.core.jobs.variables import attempt_variables
+from batchyard_controller.core.jobs.variables import common_variables, own_variables
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.hosts import HostFacts, KubernetesFacts
 from batchyard_controller.core.model.jobs import JobDefinition
@@ -308,7 +308,8 @@ def test_variables_of_a_pod_tell_its_node(yard: Yard) -> None:
     job = yard.submit("pods", container=pod())
     yard.plan()
     (attempt,) = yard.world.attempts.values()
-    told = attempt_variables(yard.unit(job.id), attempt, attempt.id, Platform.EKS, facts("h", kubernetes=node()))
+    told = common_variables(job, attempt.compute_environment, Platform.EKS, facts("h", kubernetes=node()))
+    told |= own_variables(yard.unit(job.id), attempt, attempt.id)
     assert told["AWS_BATCH_JOB_KUBERNETES_NODE_UID"] == "uid-1"
     assert "AWS_EXECUTION_ENV" not in told
 

@@ -55,7 +55,7 @@ from batchyard_controller.core.events import (
 from batchyard_controller.core.jobs.ends import OUT_OF_MEMORY
 from batchyard_controller.core.jobs.resolution import Overrides, Submission
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
-from batchyard_controller.core.jobs.variables import attempt_variables
+from batchyard_controller.core.jobs.variables import common_variables, own_variables
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import (
     ConsumableOperation,
@@ -674,7 +674,8 @@ class Stage:
         unit = self.yard.world.unit_of(attempt)
         platform = self.yard.world.platform_of(attempt.compute_environment)
         host = self.yard.world.hosts[attempt.host_id].record.facts
-        variables = attempt_variables(unit, attempt, attempt.id, platform, host, self.yard.world.main_address(unit))
+        variables = common_variables(unit.job, attempt.compute_environment, platform, host)
+        variables |= own_variables(unit, attempt, attempt.id, self.yard.world.main_address(unit))
         return [f"{name}={value}" for name, value in sorted(variables.items())]
 
     # Labels -------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 Moves: how the trail is kept, some hundred moves and notices a record, each stored with what it rests on.
 
 Pure. A record of the trail is written in the transaction of the changes that it tells of, so that neither is there
-without the other. Children that moved alike are kept as one move with their indices, and told each by itself. Law: of one unit the moves stand in their order; and where what one end sets free is more than
-a transaction holds, it is told before that end rather than perhaps never.
+without the other. Children that moved alike are kept as one move with their indices, and told each by itself.
+Law: of one unit the moves stand in their order; and where what one end sets free is more than a transaction
+holds, it is told before that end rather than perhaps never.
 """
 
 from __future__ import annotations

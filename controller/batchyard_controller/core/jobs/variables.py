@@ -17,14 +17,6 @@ from batchyard_controller.core.model.settings import Platform
 from batchyard_controller.core.model.units import Unit
 
 
-def attempt_variables(
-    unit: Unit, attempt: Attempt, name: AttemptId, platform: Platform, host: HostFacts, main_address: str = ""
-) -> dict[str, str]:
-    """Return all variables of one attempt: see the parts."""
-    common = common_variables(unit.job, attempt.compute_environment, platform, host)
-    return common | own_variables(unit, attempt, name, main_address)
-
-
 def common_variables(job: Job, environment: str, platform: Platform, host: HostFacts) -> dict[str, str]:
     """
     Return the variables that all attempts of a job have in an environment of a platform, on a host.

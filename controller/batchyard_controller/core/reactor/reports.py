@@ -29,9 +29,12 @@ def on_attempts_reported(
     acks: list[AttemptId] = []
     alike = _Alike()
     for report in (bounded(said, now) for said in reports):
-        if report.attempt_id in alike.ids:  # it is told of twice
-            alike.take_in(world, now, out)
         attempt = world.attempts.get(report.attempt_id)
+        if (
+            attempt is None or attempt.id in alike.ids
+        ):  # it may be adopted in the place of one of these, or is told of twice
+            alike.take_in(world, now, out)
+            attempt = world.attempts.get(report.attempt_id)
         if report.phase is Phase.ENDED:
             acks.append(report.attempt_id)
         if attempt is not None and attempt.host_id == host_id:
