@@ -132,6 +132,8 @@ class Machine:
         """When it last lost power or its disk; what ran then may have ended unseen."""
         self.former_ids: list[str] = []
         """Which hosts it was before it lost its state folder."""
+        self.is_refused = False
+        """Its agent has ended, as a twin had its identity."""
         self._since_ms = self._fence_ms = 0
         """From when on silence counts (its boot clock; 0: not yet), and the fence of what has none of its own."""
         self._on_error = on_error

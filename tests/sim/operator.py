@@ -58,9 +58,14 @@ class Operator:
                 await self._remove(host_id)
 
     def _gone(self, machine: Machine) -> list[str]:
-        """Return which hosts a machine was that are not to come back, and of which nothing runs."""
+        """
+        Return which hosts a machine was that are not to come back, and of which nothing runs.
+
+        Its own, if it is sent away as another's: that one was a twin, which is off by now.
+        """
         keeps = {running.host_id for running in machine.running.values()}
-        return [each for each in machine.former_ids if each not in keeps]
+        own = [machine.disk.meta.host_id] if machine.is_refused else []
+        return [each for each in (*machine.former_ids, *own) if each not in keeps]
 
     async def _release(self) -> None:
         summary = await self._ask("SummarizeHosts", host_pb2.SummarizeHostsRequest())

@@ -1,7 +1,7 @@
 """
 Between a leader's driver and its sessions: looks at its world after each commit, and at all that is sent.
 
-I6 for what a leader holds, B for whom it gives up, H for whom it gives work.
+I6 for what a leader holds, B for whom it gives up, H for whom it claims work.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ class Sink:
             case SendStart():
                 for attempt in command.attempts:
                     host = world.hosts[attempt.host_id]
-                    silent_ms = self._controller.clock().boot_ms - host.heard_boot_ms
                     told(self._controller.name, f"to {host.record.facts.name}: start {attempt.id}")
+                    claimed_s = self._witness.yard.loop.time() - self._witness.claimed_at[attempt.id]
+                    silent_ms = self._controller.clock().boot_ms - host.heard_boot_ms - int(claimed_s * 1000)
                     if silent_ms > UNHEARD_MS:
-                        text = (
-                            f"{attempt.id} is given to {host.record.facts.name}, unheard for {silent_ms / 1000:.0f} s"
-                        )
+                        name = host.record.facts.name
+                        text = f"{attempt.id} was claimed for {name}, then unheard for {silent_ms / 1000:.0f} s"
                         self._witness.violated("H", text)
             case SendStop() | SendRevoke():
                 word = "stop" if isinstance(command, SendStop) else "revoke"

@@ -71,6 +71,7 @@ class Witness:
         self.labels: dict[str, str] = {}
         self._by_unit: dict[str, list[str]] = {}
         self.claims: dict[str, dict[str, Any]] = {}
+        self.claimed_at: dict[str, float] = {}
         self._unclaimed: set[str] = set()
         self._endings: dict[str, Any] = {}
         self._seen_final: dict[str, int] = {}
@@ -171,6 +172,7 @@ class Witness:
         if name in self._unclaimed and not self.yard.was_restored:
             self.violated("I7", f"{name} is claimed again after it ended")
         self.claims[name] = json.loads(value)
+        self.claimed_at.setdefault(name, self.yard.loop.time())
 
     def _on_state(self, job_id: str, state: dict[str, Any]) -> None:
         ending = state.get("ending")

@@ -176,6 +176,7 @@ class Yard:
 
     def agent_up(self, machine: Machine, name: str = "") -> None:
         program = machine.agent = Program(self.loop, f"agent {machine.name}", self.broken)
+        machine.is_refused = False
         self.network.site(machine.name, program)
 
         def end() -> None:
@@ -183,6 +184,7 @@ class Yard:
             program.kill()
             self.witness.told(machine.name, "the agent ends, as it has a twin")
             if machine.agent is program:
+                machine.is_refused = True
                 machine.kill_agent()
                 self.network.later(TWIN_REST_S, again)
 
