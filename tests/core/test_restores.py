@@ -314,6 +314,23 @@ def test_a_later_try_takes_the_place_of_the_one_that_the_backup_knows(backups: B
     assert backups.yard.world.restore.unlearnt == ()
 
 
+def test_reports_of_one_message_on_a_child_are_taken_in_in_their_order(backups: Backups) -> None:
+    """Children's reports are put aside to be taken in together; not beyond a later one that takes their place."""
+    job = backups.yard.submit(array_size=2, retry=RetryStrategy(attempts=5))
+    backups.place()
+    known = next(each.id for each in backups.yard.world.attempts.values() if each.index == 0)
+    host = next(each.host_id for each in backups.yard.world.attempts.values() if each.index == 0)
+    backups.put_back(backups.make())
+    later = AttemptId(f"{job.id}:0#3")
+    for name in ("alpha", "beta"):
+        backups.hello(name, has_more=True)
+    backups.yard.apply(AttemptsReported(host_id=host, reports=(running(known), running(later)), is_all=True))
+    held = [each for each in backups.yard.world.attempts.values() if each.index == 0]
+    assert [each.id for each in held] == [later]
+    assert held[0].started_at_ms
+    assert Unit(backups.job(job), 0).state is JobState.RUNNING
+
+
 def test_an_end_that_the_backup_does_not_know_ends_the_job_with_its_code(backups: Backups) -> None:
     succeeded, failed = backups.yard.submit(name="succeeded"), backups.yard.submit(name="failed")
     backups.put_back(backups.make())

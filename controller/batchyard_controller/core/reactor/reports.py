@@ -30,9 +30,8 @@ def on_attempts_reported(
     alike = _Alike()
     for report in (bounded(said, now) for said in reports):
         attempt = world.attempts.get(report.attempt_id)
-        if (
-            attempt is None or attempt.id in alike.ids
-        ):  # it may be adopted in the place of one of these, or is told of twice
+        # It may be adopted in the place of one of these, or is told of twice.
+        if attempt is None or attempt.id in alike.ids:
             alike.take_in(world, now, out)
             attempt = world.attempts.get(report.attempt_id)
         if report.phase is Phase.ENDED:
