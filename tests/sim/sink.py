@@ -82,7 +82,8 @@ class Sink:
                 for attempt in command.attempts:
                     host = world.hosts[attempt.host_id]
                     told(self._controller.name, f"to {host.record.facts.name}: start {attempt.id}")
-                    claimed_s = self._witness.yard.loop.time() - self._witness.claimed_at[attempt.id]
+                    now = self._witness.yard.loop.time()
+                    claimed_s = now - self._witness.claimed_at.get(attempt.id, now)
                     silent_ms = self._controller.clock().boot_ms - host.heard_boot_ms - int(claimed_s * 1000)
                     if silent_ms > UNHEARD_MS:
                         name = host.record.facts.name

@@ -98,7 +98,8 @@ class EtcdJanitor:
 
     async def close(self) -> None:
         """Close all connections."""
-        await asyncio.gather(*(client.close() for client in self._clients.values()))
+        for client in self._clients.values():
+            await client.close()
 
     async def _keep(self, look: Look) -> Look:
         """Do what is due and return how it looks then."""
