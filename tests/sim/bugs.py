@@ -90,7 +90,7 @@ def _late_starts() -> Patches:
     real = reconcile.on_start_requested
     yield reconcile, "on_start_requested", on_start_requested
     yield Table, "is_in_touch", is_in_touch
-    yield Machine, "has_passed", lambda _: False  # the guard came later, and lets nothing start
+    yield Machine, "has_passed", lambda *_: False  # the guard came later, and lets nothing start
 
 
 def _silent_hosts() -> Patches:
@@ -164,7 +164,7 @@ def _no_fence() -> Patches:
         host = world.hosts[attempt.host_id]
         return not host.is_reachable and host.is_silent(now, 10_000)
 
-    yield World, "has_passed_fence", lost
+    yield hosts, "has_passed_fence", lost
 
 
 def _orphans() -> Patches:

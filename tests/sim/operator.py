@@ -63,7 +63,7 @@ class Operator:
 
         Its own, if it is sent away as another's: that one was a twin, which is off by now.
         """
-        keeps = {running.host_id for running in machine.running.values()}
+        keeps = {running.host_id for running in machine.running.values() if running.ended is None}
         own = [machine.disk.meta.host_id] if machine.is_refused else []
         return [each for each in (*machine.former_ids, *own) if each not in keeps]
 

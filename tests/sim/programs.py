@@ -104,7 +104,8 @@ class AgentDriver(Driver):
     def _as_seen(self, event: Event) -> Event:
         """Return what this agent sees of an event; a welcome of a deposed leader is remembered."""
         if self.is_old and isinstance(event, StartRequested):
-            return replace(event, spec=replace(event.spec, fence_ms=None))
+            launch = replace(event.spec.launch, fence_ms=None)
+            return replace(event, spec=replace(event.spec, fence_ms=None, launch=launch))
         if isinstance(event, SessionOpened) and event.epoch < self.table.meta.epoch:
             self._deposed += (event,)
         return event

@@ -77,7 +77,7 @@ def traits(seed: int, more: tuple[str, ...] = ()) -> Traits:
         keep_jobs=keeps if dice.random() < 0.3 or "archive" in more else None,
         quota_bytes=quota if dice.random() < 0.2 or "quota" in more else 0,
         is_narrow=dice.random() < 0.3 or "narrow" in more,
-        fence_s=max(dice.choice((FENCE_S, FENCE_S, 2 * FENCE_S)), 2 * FENCE_S * is_old),
+        fence_s=max(dice.choice((FENCE_S, FENCE_S, 2 * FENCE_S)), 4 * FENCE_S * is_old),
         has_fences=fences,
         low_fence_s=dice.choice(FENCES_S) * fences,
         high_fence_s=dice.choice(FENCES_S) * fences,
@@ -211,5 +211,17 @@ def _compactions(dice: Random) -> list[Step]:
     return [*behind, Step(round(at + dice.uniform(5, 40), 1), "kill-leader", {"span": _span(dice)})]
 
 
-EXTRA: dict[str, Callable[[Random], list[Step]]] = {"restore": _restores, "compact": _compactions}
+def _lonely_runs(dice: Random) -> list[Step]:
+    """Cut a host off for longer than a fence of jobs on it, which run for longer still; the host's own is yet longer."""
+    long = {"shape": "single", "size": 0, "cpu": 2000, "duration": 145.0, "exit": 0, "queue": "high", "attempts": 1}
+    steps = [Step(2.0, "submit", {"label": label, **long, "manners": "good", "fence": FENCE_S}) for label in "wxyz"]
+    cut = {"a": _machine(dice), "b": "controllers", "way": "both", "span": 100.0}
+    return [*steps, Step(round(dice.uniform(10, 30), 1), "cut", cut)]
+
+
+EXTRA: dict[str, Callable[[Random], list[Step]]] = {
+    "restore": _restores,
+    "compact": _compactions,
+    "old-agent": _lonely_runs,
+}
 """Kinds of faults at times at which they matter to each other; see `play.steps_of`."""

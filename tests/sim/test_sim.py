@@ -16,6 +16,8 @@ from .story import story
 
 SEEDS = range(1, 11)
 FOUND = {
+    "B2": (44, "I4"),
+    "B3": (19, "L"),
     "B4": (16, "L"),
     "B5": (22, "I3"),
     "B7": (16, "I2"),
@@ -26,11 +28,13 @@ FOUND = {
     "forgets-archived": (5, "I10"),
     "forgets-requests": (1, "I10"),
     "no-brake": (9, "B"),
+    "no-fence": (6, "I3"),
     "no-tombstones": (8, "I5"),
     "old-epochs": (25, "I7"),
     "places-early": (31, "I6"),
     "short-fences": (43, "I3"),
     "sums-twice": (91, "I9"),
+    "trusts-old-agents": (20, "I3"),
 }
 """Which seed finds each of those that fall quickly, and by which invariant: one that only breaks a program shows nothing."""
 
@@ -54,6 +58,13 @@ def test_a_seed_has_one_history() -> None:
     assert first.transcript == second.transcript
     assert first.counts["faults"] > 1
     assert first.counts["acknowledged"] > 1
+
+
+def test_every_bug_can_be_planted() -> None:
+    """What the slower ones replace is there still."""
+    for bug in BUGS.values():
+        with bug.plant():
+            pass
 
 
 @pytest.mark.timeout(300)
