@@ -15,6 +15,7 @@ from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import SendAck, SendRevoke, SendStart, SendStop
 from batchyard_controller.core.events import HostHeard, HostJoined, HostLeft, HostRemoved, QueueDeleted, Ticked
 from batchyard_controller.core.jobs.ends import status_reason
+from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.dependencies import Dependency
 from batchyard_controller.core.model.jobs import ExitAction, ExitRule, RetryStrategy
 from batchyard_controller.core.model.values import Instant
@@ -116,13 +117,29 @@ def test_what_a_host_was_told_before_it_was_restarted_is_not_started_again(yard:
 
 
 def test_a_running_attempt_that_its_host_forgot_is_lost(yard: Yard):
-    """If the same agent's journal knows nothing of a running attempt, it is over."""
+    """If the same agent's journal knows nothing of a running attempt, it is over: it says so when it is asked."""
     job = yard.submit(retry=RetryStrategy(infrastructure_retries=0))
     yard.plan()
     yard.started(f"{job.id}#1")
-    yard.host("h1", session=2)
+    attempt_id = AttemptId(f"{job.id}#1")
+    assert SendStop(HostId("h1"), attempt_id) in yard.host("h1", session=2)
+    assert job.state is JobState.RUNNING
+    yard.report(Report(attempt_id=attempt_id, phase=Phase.ENDED, end=AttemptEnd(cause=EndCause.STOPPED)))
     assert job.state is JobState.FAILED
     assert yard.reason(job.id) == "Host EC2 (instance i-h1) terminated."
+
+
+def test_a_hello_that_the_network_held_ends_nothing_that_was_begun_since(yard: Yard):
+    """It reached a leader that came later; the agent behind it had given that call up, and hears of no stop by it."""
+    job = yard.submit()
+    yard.plan()
+    yard.started(f"{job.id}#1")
+    yard.host("h1", session=2)
+    known = Report(attempt_id=AttemptId(f"{job.id}#1"), phase=Phase.RUNNING, started_at_ms=1_000)
+    yard.host("h1", known, session=3)
+    assert (job.state, len(job.attempts)) == (JobState.RUNNING, 0)
+    yard.ended(f"{job.id}#1", 0)
+    assert job.state is JobState.SUCCEEDED
 
 
 def test_an_array_runs_all_children_and_then_its_dependent(yard: Yard):

@@ -607,6 +607,11 @@ class Stage:
         report = Report(attempt_id=attempt_id, phase=Phase.ENDED, started_at_ms=started_at_ms, end=end)
         return self._sent(self.yard.report(report, "" if live else host))
 
+    def do_forgotten(self, label: str) -> list[str]:
+        """Let a host that was told to stop an attempt say that it never began it."""
+        end = AttemptEnd(cause=EndCause.STOPPED, stopped_at_ms=self.yard.now.wall_ms)
+        return self._sent(self.yard.report(Report(attempt_id=AttemptId(self._id(label)), phase=Phase.ENDED, end=end)))
+
     def do_run(self) -> list[str]:
         """Let everything succeed that can run, until nothing moves; tell the final states alone."""
         self.yard.run_all()

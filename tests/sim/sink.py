@@ -37,6 +37,7 @@ class Sink:
 
     def __init__(self, witness: Witness, controller: ControllerProgram, epoch: int, sessions: Any) -> None:
         self._witness, self._controller, self._epoch, self._sessions = witness, controller, epoch, sessions
+        witness.given_up.clear()  # of a leader that ended without knowing what became of its commit
 
     def carry_out(self, world: World, commands: Iterable[Command]) -> None:
         commands = list(commands)
@@ -61,7 +62,7 @@ class Sink:
         counting = [host for host in world.hosts.values() if host.record.id in gone or _counts(host)]
         for attempt_id, host_id in zip(given_up, gone, strict=True):
             host = world.hosts.get(host_id)
-            if host is None or host.is_reachable or host.record.reclaimed_at_ms:
+            if host is None or host.is_reachable or host.record.reclaimed_at_ms or host.record.replaced_by:
                 continue
             silent, heard = _silent_with(host, counting, tick_ms)
             if silent > 1 and (silent >= limits.BRAKE_HOSTS_MIN or not heard):
@@ -106,8 +107,9 @@ class Sink:
 
 
 def _counts(host: Host) -> bool:
-    """Say whether a host's silence means anything: it runs something, or was heard, and nobody takes it away."""
-    return bool(host.attempts) or (host.heard_wall_ms > 0 and not host.record.reclaimed_at_ms)
+    """Say whether a host's silence means anything: it runs something, or was heard, and nobody takes it away, or its place."""
+    is_there = host.heard_wall_ms > 0 and not host.record.reclaimed_at_ms
+    return (bool(host.attempts) or is_there) and not host.record.replaced_by
 
 
 def _silent_with(host: Host, counting: Iterable[Host], tick_ms: int) -> tuple[int, int]:

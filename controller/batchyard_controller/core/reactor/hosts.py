@@ -99,15 +99,19 @@ def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out)
         # Claimed and stored, but the message was lost with a leader or a connection.
         out += starts(world, (attempt for attempt in unsaid if attempt.started_at_ms == 0))
     told = {attempt.id for command in out if isinstance(command, SendStart) for attempt in command.attempts}
+    asked = {attempt.id for attempt in host.attempts.values() if attempt.is_stopping and is_told(world, attempt)}
     for attempt in unsaid:
         if attempt.id in told and not is_rebooted:
             continue  # just now, perhaps as its main node's start and end came in one report: its agent answers
-        if is_rebooted or attempt.started_at_ms:
-            # It ran here, or may have, and the same agent's journal knows nothing of it.
+        if is_rebooted:
+            # It may have run here, and the machine's journal knows nothing of it.
             end_attempt(world, attempt, AttemptEnd(cause=EndCause.LOST), now, out)
+        elif attempt.started_at_ms:
+            # The hello may be older than what was begun since, if the network held it; an agent that is there answers.
+            asked.add(attempt.id)
         elif is_left_over(world, attempt):
             end_attempt(world, attempt, AttemptEnd(cause=EndCause.STOPPED), now, out)
-    out.extend(SendStop(event.host_id, a.id) for a in host.attempts.values() if a.is_stopping and is_told(world, a))
+    out.extend(SendStop(event.host_id, attempt_id) for attempt_id in host.attempts if attempt_id in asked)
 
 
 def _set_facts(world: World, host: Host, event: HostJoined | HostHeard, now: Instant, out: Out) -> None:

@@ -99,10 +99,11 @@ def follow_main(world: World, job: Job, end: End, now: Instant, out: Out) -> Non
 
 
 def _stop_all(world: World, job: Job, reason: str, out: Out) -> None:
+    """Stop what is live; what was to stop before is told again, as of a node whose main one had not started no host was."""
     for attempt in live_nodes(world, job):
         if not attempt.is_stopping:
             records.stop_attempt(world, world.unit_of(attempt), attempt, reason)
-            out.append(SendStop(attempt.host_id, attempt.id))
+        out.append(SendStop(attempt.host_id, attempt.id))
 
 
 # After a restart --------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from batchyard.ids import AttemptId, HostId
+from batchyard.states import EndCause
 from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import SendAck, SendRevoke
 from batchyard_controller.core.jobs.dependencies import is_sequential
 from batchyard_controller.core.jobs.ends import has_succeeded
-from batchyard_controller.core.model.attempts import Attempt
+from batchyard_controller.core.model.attempts import Attempt, AttemptEnd
 from batchyard_controller.core.model.units import chunk_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.world import records
@@ -55,7 +56,7 @@ def on_attempts_reported(
 def _take(world: World, attempt: Attempt, report: Report, now: Instant, out: Out) -> None:
     """Take in what the host of an attempt says of it."""
     if report.end is not None:
-        end_attempt(world, attempt, adoption.believed(world, attempt, report.end), now, out)
+        end_attempt(world, attempt, _believed(world, attempt, report.end), now, out)
         return
     host = world.hosts[attempt.host_id]
     if report.containers:
@@ -63,6 +64,14 @@ def _take(world: World, attempt: Attempt, report: Report, now: Instant, out: Out
     host.hinder(attempt.id, report.hindrance)
     if report.phase is Phase.RUNNING and attempt.started_at_ms == 0:
         start_attempts(world, ((attempt, report.started_at_ms),), report.image_digest, now, out)
+
+
+def _believed(world: World, attempt: Attempt, end: AttemptEnd) -> AttemptEnd:
+    """Return how an attempt ended: a host that was asked about one that ran there, and never began it, has lost it."""
+    is_ours = attempt.generation == world.generation and not attempt.is_stopping
+    if is_ours and end.cause is EndCause.STOPPED and attempt.started_at_ms and not end.started_at_ms:
+        return AttemptEnd(cause=EndCause.LOST)
+    return adoption.believed(world, attempt, end)
 
 
 class _Alike:
