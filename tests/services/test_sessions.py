@@ -237,7 +237,13 @@ async def test_running_attempt_that_the_host_no_longer_knows_is_lost(yard: Memor
     (spec,) = await agent.hear_starts()
     await agent.report(running(spec.attempt_id))
     await agent.hear_nothing()
-    await HandAgent(yard).join()
+    again = HandAgent(yard)
+    await again.join()
+    assert (await again.hear("stop")).attempt_id == spec.attempt_id
+    assert (await yard.describe(job_id)).state == job_pb2.JOB_STATE_RUNNING
+    never = ended(spec.attempt_id, None, started_at_ms=0, cause=attempt_pb2.END_CAUSE_STOPPED)
+    await again.report(never)
+    await again.hear("ack")
     job = await yard.describe(job_id)
     assert (job.state, job.status_reason) == (
         job_pb2.JOB_STATE_FAILED,
