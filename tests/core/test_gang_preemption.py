@@ -9,7 +9,7 @@ from tests.core.test_node_laws import CutShelf, nodes
 from tests.core.test_preemption import PREEMPTS, asked, placed, stopping
 from tests.core.yard import Yard, container, task
 
-from batchyard.ids import HostId
+from batchyard.ids import HostId, JobId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import SendStart, SendStop
@@ -460,3 +460,18 @@ def test_slices_make_room_for_gangs_as_one_plan_does(yard: Yard, steps_max: int 
     end_stopped(yard)
     yard.plan(steps_max)
     assert {job.state for job in jobs} == {JobState.STARTING}
+
+
+def test_nodes_that_were_to_stop_and_no_host_knew_of_are_told_when_their_main_one_is_over() -> None:
+    """As a leader left them that died before it had told anybody; the main one's start and end come in one report."""
+    yard = Yard()
+    yard.environment()
+    yard.queue()
+    yard.host("h1")
+    job = yard.submit(nodes=nodes(3), task=None, container=None)
+    yard.plan()
+    for attempt in yard.world.attempts.values():
+        attempt.preempted_for = JobId("another")
+    sent = yard.ended(f"{job.id}#0#1", 143, EndCause.STOPPED)
+    told = {command.attempt_id for command in sent if isinstance(command, SendStop)}
+    assert told == {f"{job.id}#1#1", f"{job.id}#2#1"}
