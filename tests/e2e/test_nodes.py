@@ -49,10 +49,11 @@ else:
     print("told", guest.recv(3).decode(), "by", main, flush=True)
 """
 # A port for each child: of two that reach one listener, only the first is read, and the other is not told.
+# busybox's nc leaves once its peer has nothing more to say, also before it has sent anything itself.
 MEET_IN_BUSYBOX = """
 if [ -z "$AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS" ]; then
     grep -w "$(hostname)" /etc/hosts
-    for i in 1 2 3; do nc -l -p $((FIRST_PORT + i)) -w 60 < /dev/null; done
+    for i in 1 2 3; do nc -l -p $((FIRST_PORT + i)) -w 60 -e sh -c 'read greeting; echo "$greeting" >&2'; done
 else
     port=$((FIRST_PORT + AWS_BATCH_JOB_NODE_INDEX))
     until echo "hello of $AWS_BATCH_JOB_NODE_INDEX" | nc -w 5 $AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS $port; do

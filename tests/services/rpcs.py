@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,11 @@ from google.protobuf.message import Message
 
 from batchyard_controller.app import SERVICES
 
-from .controller import Controller
+from .controller import PATIENCE_S
+
+Metadata = tuple[tuple[str, str], ...]
+UNTOLD = "Internal error from Core"
+"""What grpc.aio makes of a stream that the server ended just as something was written; why is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +32,6 @@ class Rpc:
     streams_in: bool
     streams_out: bool
 
-    def method(self, yard: Controller) -> Any:
-        """Return how to call it."""
-        return self.over(yard.channel)
-
     def over(self, channel: grpc.aio.Channel) -> Any:
         """Return how to call it over a channel."""
         opens: dict[tuple[bool, bool], Any] = {
@@ -41,6 +43,40 @@ class Rpc:
         return opens[self.streams_in, self.streams_out](
             self.path, request_serializer=serializer, response_deserializer=deserializer
         )
+
+    async def ask(self, channel: grpc.aio.Channel, request: Message, metadata: Metadata = ()) -> Any:
+        """
+        Call, and return the answer; of a stream its first message, or EOF where none comes.
+
+        Raises grpc.aio.AioRpcError with what the server said.
+        """
+        method = self.over(channel)
+        async with asyncio.timeout(PATIENCE_S):
+            if not self.streams_out:
+                return await method(request, metadata=metadata)
+            if not self.streams_in:
+                return await _first(method(request, metadata=metadata))
+            while True:
+                stream = method(metadata=metadata)
+                # One that the server ended meanwhile fails without saying so: reading tells.
+                with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    await stream.write(request)
+                try:
+                    return await _first(stream)
+                except grpc.aio.AioRpcError as error:
+                    if error.details() != UNTOLD and error.code() is not grpc.StatusCode.CANCELLED:
+                        raise
+
+
+async def _first(stream: Any) -> Any:
+    try:
+        answer = await stream.read()
+        if answer is grpc.aio.EOF and await stream.code() is not grpc.StatusCode.OK:
+            nothing = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(await stream.code(), nothing, nothing, await stream.details())
+        return answer
+    finally:
+        stream.cancel()
 
 
 def _rpc(method: MethodDescriptor) -> Rpc:
@@ -64,8 +100,3 @@ def every_rpc() -> dict[str, Rpc]:
 
 
 RPCS = every_rpc()
-
-
-def find_method(yard: Controller, name: str) -> Any:
-    """Return how to call the RPC of this name."""
-    return RPCS[name].method(yard)

@@ -8,8 +8,6 @@ change write it anew with ``REWRITE=1`` and read every cell that changed.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -44,9 +42,9 @@ from batchyard_controller.core.access.table import ROWS
 from batchyard_controller.doors import Door, PeerKind
 from batchyard_controller.throttles import Throttles
 
-from .controller import PATIENCE_S, MemoryController, container, definition, environment, queue, submission
+from .controller import MemoryController, container, definition, environment, queue, submission
 from .hand_agent import HandAgent
-from .rpcs import RPCS
+from .rpcs import RPCS, Metadata
 
 GOLDEN = Path(__file__).with_name("access.txt")
 QUEUES = ("mine", "other")
@@ -66,7 +64,6 @@ UNASKED = {"Connect", "CarryEntry", "RenewCertificate", "GetLogin", "GetTrust", 
 OPEN = {"GetLogin", "GetTrust", "Join"}
 """Asked by who is nobody yet."""
 
-Metadata = tuple[tuple[str, str], ...]
 Ask = Callable[["Caller"], Any]
 
 
@@ -123,24 +120,8 @@ class Caller:
         self.yard, self.channel, self.metadata = yard, channel, metadata
 
     async def call(self, rpc: str, request: Message) -> Any:
-        """Call, and return the answer; of a stream its first message, or None where none comes."""
-        found = RPCS[rpc]
-        method = found.over(self.channel)
-        if not found.streams_out:
-            return await method(request, metadata=self.metadata)
-        stream = method(metadata=self.metadata) if found.streams_in else method(request, metadata=self.metadata)
-        if found.streams_in:
-            # One that was refused meanwhile fails without saying so: reading tells.
-            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await stream.write(request)
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                answer = await stream.read()
-            if answer is grpc.aio.EOF and await stream.code() is not grpc.StatusCode.OK:
-                raise grpc.aio.AioRpcError(await stream.code(), grpc.aio.Metadata(), grpc.aio.Metadata())
-            return answer
-        finally:
-            stream.cancel()
+        """Call, and return the answer; of a stream its first message, or EOF where none comes."""
+        return await RPCS[rpc].ask(self.channel, request, self.metadata)
 
     async def answer(self, rpc: str, request: Message) -> str:
         """Say whether a call is carried out; what is refused for another reason would have been."""
@@ -149,9 +130,6 @@ class Caller:
             if rpc == "SubmitJobs" and answer.results[0].HasField("refusal"):
                 return {"PermissionDenied": "no", "NotFound": "-"}[answer.results[0].refusal.code]
         except grpc.aio.AioRpcError as error:
-            if error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED):
-                # So grpc.aio says that it wrote to what had been refused by then, and not by whom.
-                return await self.answer(rpc, request)
             return {"PERMISSION_DENIED": "no", "NOT_FOUND": "-", "UNAUTHENTICATED": "who?"}.get(
                 error.code().name, "yes"
             )

@@ -31,7 +31,6 @@ from batchyard_controller.services.errors import status_of
 
 from . import bad_requests
 from .controller import (
-    PATIENCE_S,
     MemoryController,
     Refusal,
     container,
@@ -43,7 +42,7 @@ from .controller import (
     submission,
 )
 from .hand_agent import HandAgent
-from .rpcs import find_method
+from .rpcs import RPCS
 
 GOLDEN = Path(__file__).with_name("refusals.txt")
 OURS = {"INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"}
@@ -98,20 +97,8 @@ async def full(yard: MemoryController) -> AsyncIterator[MemoryController]:
 
 async def call(yard: MemoryController, rpc: str, request: Message) -> Refusal | None:
     """Call any RPC; None when it was not refused."""
-    method = find_method(yard, rpc)
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            if isinstance(method, grpc.aio.UnaryStreamMultiCallable):
-                stream = method(request)
-                await stream.read()
-                stream.cancel()
-            elif isinstance(method, grpc.aio.StreamStreamMultiCallable):
-                both = method()
-                await both.write(request)
-                await both.read()
-                both.cancel()
-            else:
-                await method(request)
+        await RPCS[rpc].ask(yard.channel, request)
     except grpc.aio.AioRpcError as err:
         return refusal_of(err)
     return None
@@ -187,7 +174,7 @@ async def test_token_of_another_list_is_refused(full: MemoryController) -> None:
         *(("ListJobs", each) for each in of_arrays),
         ("ListJobDefinitions", of_name),
     ]
-    tokens = [(await find_method(full, rpc)(request)).next_page_token for rpc, request in every]
+    tokens = [(await RPCS[rpc].ask(full.channel, request)).next_page_token for rpc, request in every]
     assert all(tokens)
     for i, (rpc, request) in enumerate(every):
         for j, token in enumerate(tokens):

@@ -19,7 +19,7 @@ import batchyard.v1
 from batchyard.v1 import job_pb2
 
 from .bad_requests import DIGITS
-from .controller import PATIENCE_S, MemoryController, definition
+from .controller import MemoryController, definition
 from .hand_agent import HandAgent
 from .rpcs import RPCS, Rpc
 
@@ -42,20 +42,8 @@ NEEDS_NOTHING = {"CreateAccessKey"}
 
 
 async def _code(yard: MemoryController, rpc: Rpc, request: Message) -> str:
-    method = rpc.method(yard)
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            if not rpc.streams_out:
-                await method(request)
-            elif rpc.streams_in:
-                stream = method()
-                await stream.write(request)
-                await stream.read()
-                stream.cancel()
-            else:
-                stream = method(request)
-                await stream.read()
-                stream.cancel()
+        await rpc.ask(yard.channel, request)
     except grpc.aio.AioRpcError as err:
         return err.code().name
     return "OK"

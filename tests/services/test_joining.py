@@ -88,17 +88,8 @@ async def test_what_a_joined_host_may_not_say_alone_waits_over_restarts(tmp_path
 
 
 async def _outcome(channel: grpc.aio.Channel, rpc: Rpc, token: str = "") -> str:
-    metadata = [("authorization", f"Bearer {token}")] if token else []
-    codecs = (rpc.request.SerializeToString, rpc.response.FromString)
     try:
-        if not rpc.streams_out:
-            await channel.unary_unary(rpc.path, *codecs)(rpc.request(), metadata=metadata, timeout=10)
-        elif rpc.streams_in:
-            stream = channel.stream_stream(rpc.path, *codecs)(metadata=metadata, timeout=10)
-            await stream.write(rpc.request())
-            await stream.read()
-        else:
-            await channel.unary_stream(rpc.path, *codecs)(rpc.request(), metadata=metadata, timeout=10).read()
+        await rpc.ask(channel, rpc.request(), (("authorization", f"Bearer {token}"),) if token else ())
     except grpc.aio.AioRpcError as err:
         return err.code().name
     return "OK"

@@ -17,7 +17,7 @@ from .story import story
 SEEDS = range(1, 11)
 FOUND = {
     "B2": (44, "I4"),
-    "B3": (19, "L"),
+    "B3": (215, "B"),
     "B4": (16, "L"),
     "B5": (22, "I3"),
     "B7": (16, "I2"),
