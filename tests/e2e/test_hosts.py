@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 
 import pytest
-from tests.agent.runtimes.process_records import keeper
+from tests.agent.runtimes.process_records import keeper, signal_keeper
 from tests.disks import fill, mounted
 from tests.e2e.programs import until
 from tests.e2e.yard import Yard
@@ -90,8 +88,8 @@ def test_attempts_of_a_killed_keeper_go_on(yard: Yard) -> None:
         job_id = client.submit_job(name="survivor", container=container(["sh", "-c", script], memory=32)).job_id
         until(lambda: job_state(client.describe_job(job_id)) is JobState.RUNNING, "it runs")
         folder = keeper_dir(yard.state_dir("a"))
-        before = keeper(folder)
-        os.kill(before, signal.SIGKILL)
+        before = signal_keeper(folder)
+        assert before
         until(lambda: keeper(folder) not in {0, before}, "there is another keeper")
         yard.folder.chmod(0o755)  # the job is another user
         gate.touch()

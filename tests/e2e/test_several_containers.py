@@ -7,13 +7,11 @@ By the SDK, the `aws` CLI, and over kills of agent and keeper.
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
 
 import pytest
 from tests.agent.runtimes.engine import ensure_image
-from tests.agent.runtimes.process_records import keeper, living
+from tests.agent.runtimes.process_records import living, signal_keeper
 from tests.e2e.programs import until
 from tests.e2e.test_aws import Aws, aws
 from tests.e2e.test_restarts import starts_of_containers
@@ -251,7 +249,7 @@ def test_a_keeper_that_is_killed_between_processes_costs_nothing(yard: Yard) -> 
         job_id = client.submit_job(name="held", task=task).job_id
         for number in (1, 2):
             until(lambda number=number: count(yard, "process") == number, "the next live")  # type: ignore[misc]
-            os.kill(keeper(keeper_dir(yard.state_dir("a"))), signal.SIGKILL)
+            assert signal_keeper(keeper_dir(yard.state_dir("a")))
         job = client.wait(job_id, timeout_s=60)
         assert (job.exit_code, len(job.attempts)) == (9, 1)
         assert [each.exit_code for each in job.attempts[0].containers] == [0, 143, 9]

@@ -37,13 +37,19 @@ def keeper(folder: Path) -> int:
     return 0
 
 
+def signal_keeper(folder: Path, number: int = signal.SIGKILL) -> int:
+    """Send a folder's keeper a signal, and return its process id; 0: it has none, and a signal to 0 ends all tests."""
+    if pid := keeper(folder):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    return pid
+
+
 def end_attempts(folder: Path) -> None:
     """End the attempts that outlived their agent and their keeper, and remove what is left of both."""
     deadline = time.monotonic() + END_LIMIT_S
     attempts = kept(folder)
-    if pid := keeper(folder):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    signal_keeper(folder)
     for each in attempts.values():
         while left := marks.marked(each.mark):
             assert time.monotonic() < deadline, f"attempts cannot be killed: {left}"

@@ -29,7 +29,7 @@ from batchyard_agent.runtimes.protocol import Adoption, Exited, Observation, Sta
 
 from .engine import ENGINE_ADDRESS, container_spec, ensure_image, named, remove_all
 from .process_attempts import Host, attempt, lives, log_of, runtime, shell, until
-from .process_records import end_attempts, keeper, kept
+from .process_records import end_attempts, keeper, kept, signal_keeper
 
 STUBBORN = "trap '' TERM; (setsid sleep 600 &) ; echo $$; while :; do sleep 0.1; done"
 
@@ -101,11 +101,11 @@ async def test_a_keeper_that_starts_goes_by_the_last_contact(host: Host, tmp_pat
     spec = shell(tmp_path, STUBBORN)
     host.runtime.launch(spec)
     await until(lambda: log_of(spec))
-    before = keeper(tmp_path / "keeper")
     host.runtime._link.guard(since_ms=boot_ms(), fence_ms=2_000, containers=(), engine="", query="")
     contact = tmp_path / "keeper" / "contact"
     await until(lambda: contact.exists() and b"\n2000\n" in contact.read_bytes())
-    os.kill(before, signal.SIGSTOP)
+    before = signal_keeper(tmp_path / "keeper", signal.SIGSTOP)
+    assert before
     passed_ms = boot_ms() + 2_000
     host.runtime._link.guard(since_ms=boot_ms(), fence_ms=600_000, containers=(), engine="", query="")
     await until(lambda: boot_ms() > passed_ms)
@@ -122,7 +122,7 @@ async def test_each_process_ends_at_its_own_fence_also_under_the_next_keeper(hos
     for spec in (short, never):
         host.runtime.launch(spec)
         await until(lambda spec=spec: log_of(spec))
-    os.kill(keeper(tmp_path / "keeper"), signal.SIGKILL)
+    assert signal_keeper(tmp_path / "keeper")
     await until(lambda: host.runtime._link.is_open and len(host.runtime._link.kept) == 2)
     host.runtime._link.guard(since_ms=boot_ms(), fence_ms=100, containers=(), engine="", query="")
     end = await host.end(short)
@@ -139,7 +139,7 @@ async def test_whoever_is_gone_at_the_deadline(tmp_path: Path, enforcement: str,
         await until(lambda: log_of(spec))
         (mark,) = {each.mark for each in kept(folder).values()}
         if who.startswith("keeper") or who == "both killed":
-            os.kill(keeper(folder), signal.SIGSTOP if who == "keeper stopped" else signal.SIGKILL)
+            assert signal_keeper(folder, signal.SIGSTOP if who == "keeper stopped" else signal.SIGKILL)
         if who == "agent stopped":
             os.kill(agent.pid, signal.SIGSTOP)
         if who in {"agent killed", "both killed"}:
@@ -181,7 +181,7 @@ async def test_what_both_left_ends_before_the_next_agent_is_up(tmp_path: Path, e
     with fenced_agent(tmp_path, enforcement, 1500) as agent:
         await until((tmp_path / "keeper" / "contact").exists)  # it is told after the start
         (mark,) = {each.mark for each in kept(tmp_path / "keeper").values()}
-        os.kill(keeper(tmp_path / "keeper"), signal.SIGKILL)
+        assert signal_keeper(tmp_path / "keeper")
         agent.kill()
     with running([sys.executable, "-c", LATE_AGENT, str(state)]):
         await until(lambda: not marks.marked(mark))

@@ -22,7 +22,7 @@ from batchyard_agent.runtimes.plain_names import plain_name
 from batchyard_agent.runtimes.protocol import Adoption, Exited, Started, StopSignal, Vanished
 
 from .process_attempts import Host, attempt, lives, log_of, now_ms, runtime, shell, until
-from .process_records import end_attempts, keeper, kept
+from .process_records import end_attempts, keeper, kept, signal_keeper
 
 KERNEL_TELLS_CODES = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 15)
 """Of processes that others have waited for."""
@@ -69,7 +69,7 @@ class Agents:
         return await self.heir().open()
 
     def kill_keeper(self) -> None:
-        os.kill(keeper(self.folder / "keeper"), signal.SIGKILL)
+        assert signal_keeper(self.folder / "keeper")
 
 
 @pytest.fixture(params=["rlimit", "auto"])
@@ -226,8 +226,8 @@ async def test_what_a_keeper_did_not_hear_the_next_forgets(agents: Agents, tmp_p
     for spec in specs:
         host.runtime.launch(spec)
         await host.end(spec)
-    before = keeper(tmp_path / "keeper")
-    os.kill(before, signal.SIGSTOP)
+    before = signal_keeper(tmp_path / "keeper", signal.SIGSTOP)
+    assert before
     assert not await host.runtime.remove([specs[0].attempt_id])
     agents.kill_keeper()
     assert not await host.runtime.remove([specs[1].attempt_id])
@@ -248,8 +248,8 @@ async def test_a_keeper_that_stands_still_is_replaced(
     spec = attempt(tmp_path, "sleep", "600")
     host.runtime.launch(spec)
     await until(lambda: host.of(spec))
-    before = keeper(tmp_path / "keeper")
-    os.kill(before, signal.SIGSTOP)
+    before = signal_keeper(tmp_path / "keeper", signal.SIGSTOP)
+    assert before
     await host.runtime.signal(spec.attempt_id, StopSignal.KILL)  # said again to the next one
     await until(lambda: keeper(tmp_path / "keeper") not in {0, before})
     end = await host.end(spec)
@@ -288,8 +288,7 @@ async def test_a_keeper_killed_while_it_starts_starts_nothing_twice(agents: Agen
     specs = [shell(tmp_path, f"echo {n} >>{witness}; exit {n}", number=n) for n in range(1, 41)]
     for number, spec in enumerate(specs):
         if number % 10 == turn:
-            await until(lambda: keeper(tmp_path / "keeper"))
-            agents.kill_keeper()
+            await until(lambda: signal_keeper(tmp_path / "keeper"))
         host.runtime.launch(spec)
         await asyncio.sleep(0.002 * turn)
     for number, spec in enumerate(specs, start=1):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -35,7 +33,7 @@ from batchyard_agent.runtimes.task_course import NO_SECRETS_REASON
 
 from .cgroups import needs_cgroup
 from .process_attempts import Host, lives, log_of, part, runtime, several, until
-from .process_records import end_attempts, keeper, kept
+from .process_records import end_attempts, kept, signal_keeper
 
 FOREVER = "while :; do sleep 0.05; done"
 GATE = "while [ ! -e {} ]; do sleep 0.02; done"
@@ -291,7 +289,7 @@ class Agents:
         return await Host(runtime(self.folder, enforcement=self.enforcement)).open()  # type: ignore[arg-type]
 
     def kill_keeper(self) -> None:
-        os.kill(keeper(self.folder / "keeper"), signal.SIGKILL)
+        assert signal_keeper(self.folder / "keeper")
 
     def witness(self) -> list[str]:
         """Return who has begun, once for each time."""
@@ -465,8 +463,7 @@ async def test_a_keeper_killed_between_processes_starts_nothing_twice(agents: Ag
     specs = [agents.spec(words) for words in attempts]
     for number, spec in enumerate(specs):
         if number % 4 == turn:
-            await until(lambda: keeper(agents.folder / "keeper"))
-            agents.kill_keeper()
+            await until(lambda: signal_keeper(agents.folder / "keeper"))
         host.runtime.launch(spec)
         await asyncio.sleep(0.01 * turn)
     whole = 0
