@@ -378,6 +378,24 @@ def test_a_host_that_goes_away_takes_the_others_from_the_gang(yard: Yard):
     assert sum(job.state is JobState.RUNNABLE for job in low) == 3
 
 
+def test_whoever_was_turned_away_from_its_hosts_may_go_once_when_a_gang_gives_them_up(yard: Yard):
+    """Not after each plan again, for as long as others are stopped there."""
+    hosts(yard, "a", "b")
+    low = [placed(yard) for _ in range(2)]
+    yard.submit("urgent", **gang(2))
+    yard.plan()
+    (first,) = (f"{job.id}#1" for job in low if yard.live()[f"{job.id}#1"] == "a")
+    end_stopped(yard, first)
+    small = yard.submit("firm")
+    yard.plan()
+    assert small.state is JobState.RUNNABLE, "the host that is free waits for the other one"
+    yard.apply(HostLeft(host_id=HostId("a"), session=1))
+    yard.plan()
+    end_stopped(yard)
+    yard.plan()
+    assert list(yard.live().values()) == ["b"], "what is left is free to all"
+
+
 def test_the_room_falls_to_all_when_a_gang_is_cancelled(yard: Yard):
     hosts(yard, "a", "b")
     low = [placed(yard) for _ in range(2)]

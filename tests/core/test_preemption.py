@@ -432,6 +432,8 @@ QUEUES = {
     "firm": {"priority": 2},
     "shared": {"priority": 3, "preemptible": True, "scheduling_policy": "p", **PREEMPTS},
 }
+SLICES_MAX = 1_000
+
 HOSTS = {"a": (2000, 0), "b": (3000, 1), "c": (4000, 2)}
 
 
@@ -500,6 +502,7 @@ class Story:
         """Plan in slices, and look at each."""
         world = self.yard.world
         world.wants_plan = True
+        slices = 0
         while world.wants_plan:
             world.wants_plan = False
             plan = self.yard.make_plan(steps_max)
@@ -508,6 +511,8 @@ class Story:
                 _check_room_is_kept(world, plan)
             _check_order(world, plan)
             self.yard.apply(Planned(plan=plan, epoch=EPOCH))
+            slices += 1
+            assert slices < SLICES_MAX, "each plan asks for another"
         self.is_changed = False
         wait(self.yard)
 
@@ -556,10 +561,11 @@ def _asking(unit: Unit, kept: Any) -> Unit:
 
 def _check_room_is_kept(world: Any, plan: Any) -> None:
     """What others were stopped for is taken by its unit, an equal in its line, or one of higher rank, or by nobody."""
-    kept = {(r.job_id, r.index, "" if r.shape.parts else r.host_id) for r in plan.reservations if r.is_cleared}
+    after = [r for r in plan.reservations if r.is_cleared and r.is_in_force]
+    kept = {(r.job_id, r.index, "" if r.shape.parts else r.host_id) for r in after}
     placed = {(p.job_id, p.index) for p in plan.placements}
     lost = {r.job_id for r in world.reservations if r.is_cleared and not world.hosts[r.host_id].session}
-    before = [r for r in world.reservations if r.is_cleared]
+    before = [r for r in world.reservations if r.is_cleared and r.is_in_force]
     for was in before:
         unit = Unit(world.jobs[was.job_id], was.index)
         if (was.job_id, was.index, "" if was.shape.parts else was.host_id) in kept:
@@ -569,7 +575,7 @@ def _check_room_is_kept(world: Any, plan: Any) -> None:
         mine = {r.host_id for r in before if r.job_id == was.job_id}
         came = [p for p in plan.placements if p.host_id in mine or p.compute_environment == was.environment]
         others = [Unit(world.jobs[p.job_id], p.index) for p in came]
-        others += [Unit(world.jobs[r.job_id], r.index) for r in plan.reservations if r.is_cleared]
+        others += [Unit(world.jobs[r.job_id], r.index) for r in after]
         assert any(
             _rank(world, other) > _rank(world, unit) or shape_of(world, other) == was.shape for other in others
         ), f"the room of {unit.id} on {was.host_id} is kept no more"

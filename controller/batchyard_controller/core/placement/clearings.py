@@ -128,7 +128,12 @@ class Clearings:
         names = [environment.name for environment in self._situation.environments_of(shape)]
         priority, draw = self._situation.queues[shape.queue].priority, fleet.bounds.draw_of(shape)
         found = [
-            Clearing(replace(hint, priority=priority), fleet.rows[hint.host_id], () if place else draw, hint.turns_away)
+            Clearing(
+                replace(hint, priority=priority, is_in_force=True),
+                fleet.rows[hint.host_id],
+                () if place else draw,
+                hint.turns_away,
+            )
             for place, hint in enumerate(hints)
             if hint.host_id in fleet.rows and hint.environment in names
         ]
@@ -139,7 +144,8 @@ class Clearings:
             return
         self.gives_up |= any(hint.turns_away for hint in hints)
         if shape.parts:
-            self._recalled[hints[0].job_id] = [*hints]
+            # They bind nobody, and whoever was turned away there is asked again once, not with each plan.
+            self._recalled[hints[0].job_id] = [replace(hint, is_in_force=False, turns_away=False) for hint in hints]
 
     def _are_of_use(self, shape: Shape, found: Sequence[Clearing]) -> bool:
         quota = self._sketch.quota_of(shape.queue)

@@ -47,7 +47,8 @@ class Reservation:
             who came since are not reckoned with: each has left room, and what is expected of them may be as wrong.
         turns_away: Whether somebody was kept from the host.
         is_made: Whether this round has made it: until that ends a gang keeps its hosts, whoever passes on them meanwhile.
-        is_in_force: Whether this round has come as far as to make it again; until then it binds nobody.
+        is_in_force: Whether this round has come as far as to make it again; until then it binds nobody. Of a cleared
+            host: whether the unit would have room there.
         is_overdue: Whether it binds before that all the same, as it was missed, and those before whom it
             would come are never through; said as a round begins.
         is_cleared: Whether others are stopped on the host so that it can start.
