@@ -40,7 +40,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
     """Claim hosts as a plan says, and keep what it promised and who was refused; after a slice ask for the next."""
     world.reservations = event.plan.reservations
     claimed: list[Attempt] = []
-    for _, placements in groupby(event.plan.placements, partial(_kin, world)):
+    for _, placements in groupby(event.plan.placements, partial(_kin_to_claim, world)):
         claimed += _claim(world, list(placements), event.epoch, now, out)
     for host_id in {attempt.host_id: None for attempt in claimed}:
         world.refresh_starts(world.hosts[host_id])
@@ -62,7 +62,7 @@ def on_planned(world: World, event: Planned, now: Instant, out: Out) -> None:
     out.extend(starts(world, claimed))
 
 
-def _kin(world: World, placement: Placement) -> tuple[object, ...]:
+def _kin_to_claim(world: World, placement: Placement) -> tuple[object, ...]:
     """Return what placements have in common that are claimed together: of children of a chunk that none was ever tried."""
     job_id, index, host_id, environment, _, stay = placement
     job = world.jobs[job_id]

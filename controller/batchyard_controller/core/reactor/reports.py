@@ -83,7 +83,7 @@ class _Alike:
 
     def put(self, world: World, attempt: Attempt, report: Report) -> bool:
         """Put a report on a live attempt with those like it; say whether it is one to be put anywhere."""
-        kin = _kin(world, attempt, report)
+        kin = _kin_to_report(world, attempt, report)
         if kin is None:
             return False
         self._by_kin.setdefault(kin, []).append((attempt, report))
@@ -106,7 +106,7 @@ class _Alike:
         self._by_kin.clear()
 
 
-def _kin(world: World, attempt: Attempt, report: Report) -> tuple[object, ...] | None:
+def _kin_to_report(world: World, attempt: Attempt, report: Report) -> tuple[object, ...] | None:
     """Return what attempts have in common whose reports are taken in together; None of one that is looked at alone."""
     job, end = world.jobs[attempt.job_id], report.end
     chunk = chunk_of(job, attempt.index)
