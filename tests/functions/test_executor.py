@@ -6,6 +6,7 @@ import gc
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor, CancelledError
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from tests.e2e.yard import Yard
 from tests.functions.deeds import OwnError, add, die, fail, wait_for
 
 from batchyard import Client, Executor, InvalidArgumentError, JobError, JobFuture
+from batchyard.functions.follower import Follower
+from batchyard.v1.job_pb2 import Job
+from batchyard.wording import job_state
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -39,6 +43,25 @@ def test_who_depends_on_a_call_that_fails_has_its_error(pool: Executor) -> None:
     assert "in fail\n" in str(error.__cause__)
     assert isinstance(after.exception(), OwnError)
     assert isinstance(pool.submit(add, failed).exception(), OwnError)
+
+
+def test_it_has_it_also_where_its_own_end_is_told_first(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """News of jobs come in any order."""
+    ends: dict[str, Job] = {}
+    tell = Follower._tell
+
+    def tell_last_first(self: Follower, jobs: Iterable[Job]) -> None:
+        ends.update({job.id: job for job in jobs if job_state(job).is_final})
+        if len(ends) == 3:
+            for job_id in sorted(ends, reverse=True):
+                tell(self, [ends[job_id]])
+
+    monkeypatch.setattr(Follower, "_tell", tell_last_first)
+    failed = pool.submit(fail, "broke")
+    after = pool.submit(add, failed)
+    last = pool.submit(add, after)
+    errors = [each.exception() for each in (last, after, failed)]
+    assert [type(error) for error in errors] == [OwnError] * 3
 
 
 def test_who_depends_on_a_call_that_is_cancelled_is_cancelled(client: Client, tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ BATCH_MAX = 500
 """Calls that are sent before anybody else's word is heard."""
 CANCELS_AT_ONCE = 50
 CANCEL_REASON = "cancelled through its future"
+DEPENDENCY_FAILED = "Dependent Job failed"
+"""The status reason of a job that never started for that; AWS's words."""
 OUTCOME_LOOK_S = 0.5
 """Between looks for the outcome of a job that succeeded."""
 
@@ -54,6 +56,8 @@ class Follower:
         self._waiting: dict[str, AnyFuture] = {}  # by request id
         self._sending: dict[str, AnyFuture] = {}
         self._sent: dict[str, AnyFuture] = {}  # by job id; what is refused by request id, until it is told
+        self._late: dict[str, pb.Job] = {}
+        """Jobs that failed for another's end that is not known yet: news of jobs come in any order."""
         self._life: _Life | None = None
         self._broken = ""
 
@@ -215,6 +219,7 @@ class Follower:
             while not self._is_over():
                 try:
                     life.news.get()()
+                    self._tell_late()
                 except Exception as error:  # noqa: BLE001  # as when the folder is gone: whoever waits is told
                     self._break(error)
                 self.client.loop.call_soon_threadsafe(life.wake.set)  # some may have been held for others
@@ -228,7 +233,7 @@ class Follower:
             self._life = None
             return True
 
-    def _tell(self, jobs: Sequence[pb.Job]) -> None:
+    def _tell(self, jobs: Iterable[pb.Job]) -> None:
         """Tell futures how their jobs are; one that is not kept any more has no state."""
         for job in jobs:
             future = self._sent.get(job.id)
@@ -237,7 +242,22 @@ class Follower:
             if job.attempts:
                 future.begin()
             if job.state == pb.JOB_STATE_UNSPECIFIED or wording.job_state(job).is_final:
-                self._end(job.id, self._outcome(future, job))
+                if job.status_reason == DEPENDENCY_FAILED and _failed_dependency(future) is None:
+                    self._late[job.id] = job
+                else:
+                    self._end(job.id, self._outcome(future, job))
+
+    def _tell_late(self) -> None:
+        """Tell those whose dependency's end was not known yet, for as long as one more is."""
+        while ready := [job for job_id, job in self._late.items() if self._is_told_of(job_id)]:
+            for job in ready:
+                del self._late[job.id]
+            self._tell(ready)
+
+    def _is_told_of(self, job_id: str) -> bool:
+        """Say whether the dependency for which a job failed is known by now, or it is pending no more."""
+        future = self._sent.get(job_id)
+        return future is None or _failed_dependency(future) is not None
 
     def _outcome(self, future: AnyFuture, job: pb.Job) -> Outcome | None:
         """Return what a job that has ended came to; None if it never started."""
@@ -269,7 +289,7 @@ class Follower:
         with self._changed:
             self._broken = f"{type(error).__name__}: {error}"
             futures = self.pending()
-            for each in (self._waiting, self._sending, self._sent):
+            for each in (self._waiting, self._sending, self._sent, self._late):
                 each.clear()
             self._changed.notify_all()
         broken = BrokenExecutor(self._broken)
