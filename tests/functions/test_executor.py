@@ -6,7 +6,7 @@ import gc
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_it_has_it_also_where_its_own_end_is_told_first(pool: Executor, monkeypa
     ends: dict[str, Job] = {}
     tell = Follower._tell
 
-    def tell_last_first(self: Follower, jobs: Iterable[Job]) -> None:
+    def tell_last_first(self: Follower, jobs: Sequence[Job]) -> None:
         ends.update({job.id: job for job in jobs if job_state(job).is_final})
         if len(ends) == 3:
             for job_id in sorted(ends, reverse=True):

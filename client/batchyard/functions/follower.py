@@ -233,7 +233,7 @@ class Follower:
             self._life = None
             return True
 
-    def _tell(self, jobs: Iterable[pb.Job]) -> None:
+    def _tell(self, jobs: Sequence[pb.Job]) -> None:
         """Tell futures how their jobs are; one that is not kept any more has no state."""
         for job in jobs:
             future = self._sent.get(job.id)
