@@ -110,7 +110,14 @@ def test_parts_are_not_sent_again_while_nothing_changes(visitor: Visitor, yard: 
     ):  # fmt: skip
         first = visitor.get(f"{page}?part={part}")
         assert first.status == 200
-        assert visitor.get(f"{page}?part={part}", If_None_Match=first.headers["etag"]).status == 304
+        # Charts gain a point now and then, and one may fall between two looks: not between each two.
+        for _ in range(3):
+            again = visitor.get(f"{page}?part={part}", If_None_Match=first.headers["etag"])
+            if again.status == 304:
+                break
+            assert again.headers["etag"] != first.headers["etag"]
+            first = again
+        assert again.status == 304
 
 
 # Hosts ------------------------------------------------------------------------------

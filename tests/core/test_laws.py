@@ -18,7 +18,7 @@ from batchyard.ids import AttemptId, HostId, JobId, split_job_id
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
 from batchyard_controller.core.attempt_reports import Phase, Report
-from batchyard_controller.core.events import HostHeard, HostLeft, HostRemoved, Ticked
+from batchyard_controller.core.events import BrakeReleased, HostHeard, HostLeft, HostRemoved, Ticked
 from batchyard_controller.core.jobs.retention import Retention
 from batchyard_controller.core.model.attempts import AttemptEnd
 from batchyard_controller.core.model.consumables import ConsumableOperation
@@ -249,7 +249,7 @@ class YardMachine(RuleBasedStateMachine):
 
     @rule()
     def fences_pass(self) -> None:
-        """What runs on hosts that are silent for so long is lost; the others are heard meanwhile."""
+        """What runs on hosts that are silent for so long is lost; the others are heard meanwhile. No brake is waited for."""
         silence_ms = limits.FENCE_MS + limits.fence_margin_ms(limits.FENCE_MS) + 1
         self._pass_time(silence_ms)
         hosts = self.yard.world.hosts.values()
@@ -258,6 +258,9 @@ class YardMachine(RuleBasedStateMachine):
             if host.session:
                 self.yard.apply(HostHeard(host_id=host.record.id))
         self.yard.apply(Ticked())
+        if self.yard.world.brake.since_boot_ms is not None:  # all hosts are silent: an operator says that they are gone
+            self.yard.apply(BrakeReleased())
+            self.yard.apply(Ticked())
         for attempt_id in lost:
             self.plain.end(*unit_of(attempt_id), "LOST", -1)
 
