@@ -289,6 +289,8 @@ class Yard:
         left = [job for job in world.jobs.values() if not job.state.is_final]
         if left:
             return f"{left[0].name} is {left[0].state}"
+        if world.adoption.strays:  # only this leader was told of what was on a host that is silent since
+            return f"{min(world.adoption.strays)} of before the restore may still run"
         for machine in self.machines.values():
             agent = self.agents[machine.name]
             if machine.agent is None:
