@@ -303,7 +303,7 @@ def _set_up(file: sqlite3.Connection) -> None:
 def _row(job: Job) -> tuple[Any, ...]:
     spec = job.spec
     whose = (job.seq, job.id, spec.queue, spec.owner, job.state)
-    return (*whose, job.created_at_ms, job.ended_at_ms, job.request_id)
+    return (*whose, job.created_at_ms, job.aged_from_ms, job.request_id)  # an end is kept to forget the job by
 
 
 def _pack(pairs: Sequence[tuple[str, bytes]]) -> bytes:

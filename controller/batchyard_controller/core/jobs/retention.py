@@ -74,7 +74,7 @@ def forgettable(ended: deque[Job], retention: Retention, now_ms: int, *, in_need
     """
     Return which of *ended*, the first of them, are too old or too many.
 
-    One that a leader with a slow clock dated is as old as those that were submitted before it, at most.
+    One whose end a leader with a slow clock dated is no older than what that leader knew of the date.
 
     Args:
         ended: In the order of their ends.
@@ -86,7 +86,7 @@ def forgettable(ended: deque[Job], retention: Retention, now_ms: int, *, in_need
     records = 0
     count = 0 if in_need and retention.is_archived else retention.count
     for job in islice(ended, RECORDS_PER_LOOK):
-        age_ms = now_ms - max(job.ended_at_ms, job.not_before_ms)
+        age_ms = now_ms - job.aged_from_ms
         is_due = age_ms >= retention.age_ms or len(ended) - len(found) > count
         if not is_due or (retention.is_archived and age_ms < SETTLE_MS) or records >= RECORDS_PER_LOOK:
             break

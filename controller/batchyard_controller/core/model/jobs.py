@@ -187,13 +187,12 @@ class Job:
         max_fails: Once more of them have FAILED the rest is stopped; None: never.
         ending: Why it came to its final state; None until then.
         ended_at_ms: When, by the controller's clock; 0 until then.
+        ended_after_ms: It surely ended no earlier, whatever clock dated its end; 0: than `ended_at_ms`.
         started_at_ms: When the first child of an array ran; 0 until then. Units know by their attempts.
         is_cancelled: Someone cancelled it, or those of its children that waited.
         terminate_reason: Intent, not fact: set when someone asked to stop it.
         attempts: Ended tries of a single job; children keep theirs themselves.
         unmet: Whole jobs it still waits for; derived, not stored.
-        not_before_ms: It was surely submitted no earlier, whatever clock dated it: the newest date of a job up to
-            it in the order of submissions; derived, not stored.
         children: Of an array, or nodes, packed; empty of a single job.
     """
 
@@ -212,12 +211,12 @@ class Job:
     state: JobState = JobState.SUBMITTED
     ending: Ending | None = None
     ended_at_ms: int = 0
+    ended_after_ms: int = 0
     started_at_ms: int = 0
     is_cancelled: bool = False
     terminate_reason: str = ""
     attempts: tuple[EndedAttempt, ...] = ()
     unmet: int = 0
-    not_before_ms: int = 0
     children: Children = NO_CHILDREN
 
     def __post_init__(self) -> None:
@@ -227,3 +226,12 @@ class Job:
         )
         if self.size and self.children is NO_CHILDREN:
             self.children = Children(self.size, JobState.SUBMITTED)
+
+    @property
+    def aged_from_ms(self) -> int:
+        """Since when it is history: its end, by the newest date that was known then."""
+        return max(self.ended_at_ms, self.ended_after_ms)
+
+    def note_ended_after(self, newest_ms: int) -> None:
+        """Keep, at its end, the newest date that is known, where the clock is behind it."""
+        self.ended_after_ms = newest_ms if newest_ms > self.ended_at_ms else 0

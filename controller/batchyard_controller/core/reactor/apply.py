@@ -174,6 +174,7 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     look_at_fronts(world, now)
     assert world.calendar is not None, "apply begins it"
     date_ms = world.calendar.read(now.wall_ms, now.boot_ms)
+    world.newest_ms = max(world.newest_ms, date_ms)
     forget_old_hosts(world, date_ms, now, out)
     forget_old_enrolments(world, date_ms)
     forget_old_access_keys(world, date_ms)

@@ -57,6 +57,7 @@ class StoredState:
 
     ending: Ending | None = None
     ended_at_ms: int = 0
+    ended_after_ms: int = 0
     started_at_ms: int = 0
     is_cancelled: bool = False
     terminate_reason: str = ""
@@ -69,6 +70,7 @@ class StoredState:
         return cls(
             ending=job.ending,
             ended_at_ms=job.ended_at_ms,
+            ended_after_ms=job.ended_after_ms,
             started_at_ms=job.started_at_ms,
             is_cancelled=job.is_cancelled,
             terminate_reason=job.terminate_reason,
@@ -198,6 +200,7 @@ def _restore_settings(world: World, records: Records, now: Instant) -> None:
         world.definitions.setdefault(definition.name, []).append(definition)
     world.launches = {launch.id: launch for launch in records.launches.values()}
     for record in records.hosts.values():
+        world.newest_ms = max(world.newest_ms, record.heard_at_ms)
         if record.gone_at_ms:
             world.gone_hosts[record.id] = record
             continue
@@ -236,8 +239,9 @@ def _restore_jobs(world: World, records: Records) -> Steps[list[Job]]:
         if Unit(job).main.state.is_final:
             main = Unit(job).main
             lifecycle.restore(job, main.ending, job.children.ended_at_ms(main.child), None)
+            job.note_ended_after(world.newest_ms)
             mend(world, "state", [job.id])
-    world.ended.extend(sorted((j for j in world.all_jobs if j.state.is_final), key=lambda j: j.ended_at_ms))
+    world.ended.extend(sorted((j for j in world.all_jobs if j.state.is_final), key=lambda j: j.aged_from_ms))
     _sweep(world, records)
     live = [job for job in world.all_jobs if not job.state.is_final]
     for part in _slices(live):
@@ -258,6 +262,7 @@ def _count_states(world: World) -> Steps[None]:
 def _restore_state(job: Job, stored: StoredState) -> None:
     job.started_at_ms, job.is_cancelled = stored.started_at_ms, stored.is_cancelled
     job.terminate_reason, job.attempts = stored.terminate_reason, stored.attempts
+    job.ended_after_ms = stored.ended_after_ms
     lifecycle.restore(job, stored.ending, stored.ended_at_ms, stored.rest_end)
 
 

@@ -281,7 +281,7 @@ def end_unit(world: World, unit: Unit, ending: Ending, at_ms: int, others: Seque
     """Move a unit, or a parent, to its final state, and *others* of its chunk; return the one they left."""
     before = lifecycle.end(unit, ending, at_ms, others)
     if not unit.is_child:
-        world.ended.append(unit.job)
+        world.note_ended(unit.job)
         world.named.count(unit.job, -1)
     _note_unit(world, unit)
     return before

@@ -137,7 +137,7 @@ class World:
     """When they left."""
     last_seq: int = 0
     newest_ms: int = 0
-    """The newest date of a job, whether or not its clock was right."""
+    """The newest date that is known, of a submission or of the calendar, whether or not this leader's clock is right."""
     lines: Lines = field(init=False)
     """Every RUNNABLE unit, once."""
     shapes: dict[int, tuple[JobSpec, JobQueue | None, Shape]] = field(default_factory=dict)
@@ -206,11 +206,16 @@ class World:
         if job.request_id:
             self.requests[request_key(job)] = job.id
         self.last_seq = max(self.last_seq, job.seq)
-        self.newest_ms = job.not_before_ms = max(self.newest_ms, job.created_at_ms)
+        self.newest_ms = max(self.newest_ms, job.created_at_ms)
         self.all_jobs.add(job)
         self.by_queue.setdefault(job.spec.queue, SubmittedJobs()).add(job)
         if job.spec.owner:
             self.by_owner.setdefault(job.spec.owner, SubmittedJobs()).add(job)
+
+    def note_ended(self, job: Job) -> None:
+        """Add a job to those that have ended, with the newest date that is known."""
+        job.note_ended_after(self.newest_ms)
+        self.ended.append(job)
 
     def unindex_job(self, job: Job) -> None:
         """Take a job that has ended out of all indexes."""
