@@ -21,6 +21,7 @@ from batchyard_controller import leadership
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import JobsArchived
 from batchyard_controller.core.model import attempts
+from batchyard_controller.core.placement.clearings import Clearings
 from batchyard_controller.core.reactor import adoption, hosts, recovery
 from batchyard_controller.core.reactor import apply as reactor_apply
 from batchyard_controller.core.world import fences
@@ -268,6 +269,16 @@ def _follows_on() -> Patches:
     yield etcd_store.EtcdStore, "_watch", watch
 
 
+def _gives_up_again() -> Patches:
+    def keep_on(clearings: Clearings, hints: Any) -> None:
+        real(clearings, hints)
+        if hints[0].job_id in clearings._recalled:
+            clearings._recalled[hints[0].job_id] = list(hints)
+
+    real = Clearings._keep_on
+    yield Clearings, "_keep_on", keep_on
+
+
 BUGS = {
     "A11": Bug(text="a timeout is counted by the wall clock", patches=_wall_clock),
     "B2": Bug(
@@ -315,5 +326,8 @@ BUGS = {
         text="a standby goes on behind what was compacted before it had read it",
         patches=_follows_on,
         needs=("compact",),
+    ),
+    "gives-up-again": Bug(
+        text="a gang that cannot have its hosts gives them up with each plan", patches=_gives_up_again, needs=("crowd",)
     ),
 }

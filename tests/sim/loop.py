@@ -20,6 +20,8 @@ from typing import Any
 
 STEPS_MAX = 400_000
 """Handles of one history; a world that takes more is in an endless loop."""
+AT_ONCE_MAX = 2_000
+"""Handles before the next timer, likewise; worlds that come to rest have less than a hundred."""
 
 _PROGRAM: contextvars.ContextVar[Program | None] = contextvars.ContextVar("program", default=None)
 CATCH_UP_S = 0.02
@@ -156,6 +158,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._on_error = on_error
         self._is_over = False
         self.steps = 0
+        self._steps_max = AT_ONCE_MAX
 
     def time(self) -> float:
         """Return the seconds since the world began."""
@@ -234,6 +237,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 if handle.is_cancelled:
                     continue
                 self._now = max(self._now, when)
+                self._steps_max = min(STEPS_MAX, self.steps + AT_ONCE_MAX)
                 ready.append(handle)
                 while timers and timers[0][0] <= self._now:
                     ready.append(pop(timers)[2])
@@ -245,7 +249,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             return
         self.steps += 1
         self._now += HANDLE_S
-        if self.steps > STEPS_MAX:
+        if self.steps > self._steps_max:
             raise EndlessError(f"after {self._now:.3f} s: {handle.callback}")
         program = handle.context.get(_PROGRAM)
         if program is not None:

@@ -35,14 +35,18 @@ class Outcome:
 
 
 def steps_of(seed: int, bug: str = "") -> list[Step]:
-    """Return the story of a seed, with what a planted bug needs to show; without one a backup is put back in each tenth."""
+    """
+    Return the story of a seed, with what a planted bug needs to show.
+
+    Without one a backup is put back in each tenth, and hosts are crowded in another tenth.
+    """
     return story(seed, _needs(seed, bug))
 
 
 def _needs(seed: int, bug: str) -> tuple[str, ...]:
     if bug:
         return BUGS[bug].needs
-    return ("restore",) if seed % 10 == 0 else ()
+    return {0: ("restore",), 5: ("crowd",)}.get(seed % 10, ())
 
 
 def play(seed: int, bug: str = "", steps: Sequence[Step] | None = None, *, tell: bool = False) -> Outcome:

@@ -219,9 +219,27 @@ def _lonely_runs(dice: Random) -> list[Step]:
     return [*steps, Step(round(dice.uniform(10, 30), 1), "cut", cut)]
 
 
+def _crowds(dice: Random) -> list[Step]:
+    """Fill the hosts, have jobs make room among others that take their time to end, and lose a host meanwhile."""
+    low = {"shape": "single", "size": 0, "cpu": 1000, "exit": 0, "queue": "low", "attempts": 3}
+    high = {"shape": "nodes", "exit": 0, "queue": "high", "attempts": 2, "manners": "good"}
+    steps = []
+    for n in range(sum(CPUS.values()) // 1000 + 2):
+        how = {"manners": dice.choice(("stubborn", "good")), "duration": round(dice.uniform(60, 140), 1)}
+        steps.append(Step(round(1 + 0.1 * n, 1), "submit", {"label": f"low{n}", **low, **how}))
+    for n in range(dice.randint(1, 3)):
+        at, cpu = round(dice.uniform(10, 80), 1), dice.choice([1000, 1000, 2000])
+        what = {"size": dice.randint(2, 3 if cpu > 1000 else 5), "cpu": cpu, "duration": round(dice.uniform(3, 20), 1)}
+        steps.append(Step(at, "submit", {"label": f"high{n}", **high, **what}))
+        kind = dice.choice(("kill-agent", "power-cut", "power-cut", "wipe", "cut"))
+        steps.append(Step(round(at + dice.uniform(0.2, 10), 1), kind, DRAWS[kind](dice)))
+    return steps
+
+
 EXTRA: dict[str, Callable[[Random], list[Step]]] = {
     "restore": _restores,
     "compact": _compactions,
     "old-agent": _lonely_runs,
+    "crowd": _crowds,
 }
-"""Kinds of faults at times at which they matter to each other; see `play.steps_of`."""
+"""Faults, and wishes, at times at which they matter to each other; see `play.steps_of`."""

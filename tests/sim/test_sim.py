@@ -27,6 +27,7 @@ FOUND = {
     "deletes-first": (3, "I1"),
     "forgets-archived": (5, "I10"),
     "forgets-requests": (1, "I10"),
+    "gives-up-again": (7, "L"),
     "no-brake": (9, "B"),
     "no-fence": (6, "I3"),
     "no-tombstones": (8, "I5"),

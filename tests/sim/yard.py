@@ -175,7 +175,8 @@ class Yard:
         program.start(controller.run())
 
     def agent_up(self, machine: Machine, name: str = "") -> None:
-        program = machine.agent = Program(self.loop, f"agent {machine.name}", self.broken)
+        program, boots = Program(self.loop, f"agent {machine.name}", self.broken), machine.boots
+        machine.agent = program
         machine.is_refused = False
         self.network.site(machine.name, program)
 
@@ -189,7 +190,7 @@ class Yard:
                 self.network.later(TWIN_REST_S, again)
 
         def again() -> None:
-            if machine.agent is None and not self.faults.is_away(machine.name):
+            if machine.agent is None and machine.boots == boots and not self.faults.is_away(machine.name):
                 self.agent_up(machine, name)
 
         dice = Random(f"agent {machine.name} {self.dice.random()}")
