@@ -27,13 +27,11 @@ from batchyard.v1 import agent_pb2, agent_pb2_grpc, host_pb2
 from batchyard_agent.convert import Decode, events_from, report_from, spec_from
 from batchyard_agent.core.attempts import Attempt, Phase
 from batchyard_agent.core.events import HeartbeatAcknowledged, Now, SessionOpened
+from batchyard_agent.core.redial import Redial
 from batchyard_agent.driver import Driver
 from batchyard_agent.entries import Entries
 from batchyard_agent.logs import LogNotFoundError, Logs
 
-BACKOFF_MIN_S = 0.2
-BACKOFF_MAX_S = 5.0
-ELECTION_BACKOFF_MAX_S = 1.0
 WELCOME_TIMEOUT_S = 15.0
 SILENCE_BEATS = 3
 SILENCE_MIN_S = 5.0
@@ -139,8 +137,7 @@ class Sessions:
         entries: Entries | None = None,
     ) -> None:
         self._entries = entries
-        self._targets = target.split(",")
-        self._target = self._targets[0]
+        self._redial = Redial(target.split(","))
         self._decode = decode
         self._connect = connect
         self._session: Session | None = None
@@ -162,7 +159,6 @@ class Sessions:
         Raises:
             TwinError: another agent with this one's identity lives.
         """
-        backoff_s = BACKOFF_MIN_S
         told = False
         while True:
             session = Session(
@@ -180,33 +176,19 @@ class Sessions:
                 # Before Python 3.13 a task group whose own task fails at that moment swallows it.
                 raise asyncio.CancelledError
             if session.welcomed:
-                backoff_s = BACKOFF_MIN_S
+                self._redial.welcomed()
                 told = False
                 self._refused_at_ms = None
             # One line an outage, however often its reason changes.
             tell = log.debug if told else log.warning
-            tell("no controller; attempts go on", controller=self._target, reason=reason)
+            tell("no controller; attempts go on", controller=self._redial.target, reason=reason)
             told = True
-            is_told = self._move_on()
-            await asyncio.sleep(backoff_s * (0.5 + self._dice() / 2))
-            backoff_s = BACKOFF_MIN_S if is_told else min(self._backoff_max_s, backoff_s * 2)
+            pause_s = self._redial.failed(self._leader, self._read_now().boot_ms)
+            await asyncio.sleep(pause_s * (0.5 + self._dice() / 2))
 
     def _begin_entry(self, request: agent_pb2.OpenEntry) -> None:
         if self._entries is not None:
-            self._entries.begin(self._target, request)
-
-    @property
-    def _backoff_max_s(self) -> float:
-        """Of several controllers one is about to lead, where none does."""
-        return BACKOFF_MAX_S if len(self._targets) == 1 else ELECTION_BACKOFF_MAX_S
-
-    def _move_on(self) -> bool:
-        """Choose where to go next: to whom the last controller said leads, or to the next; say whether it was told."""
-        leader, self._leader = self._leader, ""
-        is_told = leader in self._targets and leader != self._target
-        place = self._targets.index(self._target) + 1
-        self._target = leader if is_told else self._targets[place % len(self._targets)]
-        return is_told
+            self._entries.begin(self._redial.target, request)
 
     def reopen(self, reason: str) -> None:
         """End the session that there is, if any; another one follows, by a new channel."""
@@ -215,8 +197,8 @@ class Sessions:
 
     async def _once(self, session: Session) -> str:
         """Hold one session to its end and say why it ended."""
-        reason = ""
-        async with self._connect(self._target) as channel:
+        reason = self._leader = ""
+        async with self._connect(self._redial.target) as channel:
             call = agent_pb2_grpc.AgentServiceStub(channel).Connect()  # type: ignore[no-untyped-call,unused-ignore]  # the stub's channel type is the synchronous one
             try:
                 await session.run(call)
@@ -232,7 +214,7 @@ class Sessions:
     def _judge(self, error: BaseException) -> str:
         """Say why a stream broke, or give up for good if this agent has a twin."""
         assert isinstance(error, grpc.aio.AioRpcError)
-        told = error_from_rpc(error, self._target)
+        told = error_from_rpc(error, self._redial.target)
         self._leader = told.metadata.get("leader", "")
         if told.reason != Reason.HOST_TWIN:
             return f"{error.code().name}: {error.details()}"
