@@ -8,7 +8,7 @@ PAUSE_MIN_S = 0.2
 PAUSE_MAX_S = 5.0
 ELECTION_PAUSE_MAX_S = 1.0
 ELECTION_MS = 60_000
-"""Of several controllers one is about to lead, where none does, for so long; an election takes 15 s at most."""
+"""Of several controllers one is about to lead, where none does, for so long; the longest election seen took 48 s."""
 
 
 class Redial:

@@ -7,9 +7,9 @@ from itertools import pairwise
 from batchyard_agent.core.redial import ELECTION_MS, ELECTION_PAUSE_MAX_S, PAUSE_MAX_S, PAUSE_MIN_S, Redial
 
 
-def tries(redial: Redial, says: dict[str, str], until_ms: int, since_ms: int = 0) -> list[tuple[int, str]]:
+def tries(redial: Redial, says: dict[str, str], until_ms: int) -> list[tuple[int, str]]:
     """Return when an agent tried whom, that is welcomed by nobody; *says* is what each answers of who leads."""
-    found, now_ms = [], since_ms
+    found, now_ms = [], 0
     while now_ms < until_ms:
         found.append((now_ms, redial.target))
         now_ms += int(redial.failed(says.get(redial.target, ""), now_ms) * 1000)
