@@ -43,6 +43,7 @@ class Archivist:
         self._keep_ms = keep_ms
         self._forgot_s = float("-inf")
         self._term = 0
+        self._told = ""
 
     async def open_term(self, term: int) -> int:
         """
@@ -54,26 +55,30 @@ class Archivist:
         try:
             return await self.archive.open_term(term)
         except UnavailableError as err:
-            structlog.get_logger().warning("jobs stay in the store", reason=str(err))
+            self._tell(str(err))
             return 0
 
     async def serve(self, driver: Driver) -> None:
-        """Move jobs until the term ends."""
-        told = ""
+        """Move jobs until the term ends; open the archive anew when whoever asked it had no answer."""
         while True:
             try:
+                if not self.archive.is_open:
+                    await self.archive.open_term(self._term)
                 moved = await self._move(driver)
                 await self._forget(driver)
-                told = ""
+                self._told = ""
             except UnavailableError as err:
-                if str(err) != told:
-                    structlog.get_logger().warning("jobs stay in the store", reason=str(err))
-                    told = str(err)
+                self._tell(str(err))
                 await asyncio.sleep(RETRY_S)
-                await self.open_term(self._term)
             else:
                 if not moved:
                     await asyncio.sleep(LOOK_S)
+
+    def _tell(self, why: str) -> None:
+        """Warn once an outage."""
+        if why != self._told:
+            structlog.get_logger().warning("jobs stay in the store", reason=why)
+            self._told = why
 
     async def _move(self, driver: Driver) -> int:
         jobs = await driver.read(_due)
@@ -96,8 +101,8 @@ class Archivist:
         now_s = asyncio.get_running_loop().time()
         date_ms = await driver.read(_date_ms)
         if now_s - self._forgot_s >= FORGET_S and date_ms:
-            self._forgot_s = now_s
             await self.archive.forget(date_ms - self._keep_ms)
+            self._forgot_s = now_s
 
 
 def _due(world: World) -> list[Archived]:

@@ -11,6 +11,7 @@ import pytest
 
 from batchyard.v1 import job_pb2 as pb
 from batchyard.v1 import search_pb2, tag_pb2, usage_pb2
+from batchyard_controller import archivist as archivists
 from batchyard_controller.archivist import Archivist
 from batchyard_controller.core.jobs import retention
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
@@ -135,3 +136,35 @@ async def test_without_its_archive_a_yard_goes_on_and_keeps_its_jobs(data: Memor
         with pytest.raises(grpc.aio.AioRpcError, match="archive") as away:
             await yard.jobs.DescribeJobs(pb.DescribeJobsRequest(job_ids=["nobody"]))
         assert away.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def answered(yard: Controller, **fields: Any) -> str:
+    """Submit until that is not refused, and return the job's id."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return (await yard.jobs.SubmitJob(submission("job", **fields))).job_id
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is grpc.StatusCode.UNAVAILABLE
+            await asyncio.sleep(0.05)
+
+
+async def test_an_archive_that_comes_back_is_read_again_though_no_job_is_due(
+    data: MemoryData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks by a request, or for a job that is not kept, is refused until then; seeds 8321 and 8322."""
+    monkeypatch.setattr(archivists, "RETRY_S", 0.1)
+    (folder := tmp_path / "archive").write_text("")
+    async with controller(data, folder) as yard:
+        await yard.until_leads()
+        await yard.furnish()
+        with pytest.raises(grpc.aio.AioRpcError, match="archive"):
+            await yard.jobs.SubmitJob(submission("job", request_id="mine"))
+        await asyncio.sleep(0.3)
+        folder.unlink()
+        first = await answered(yard, request_id="mine")
+        assert yard.leadership.archive is not None
+        yard.leadership.archive._close_files()  # as a share that was mounted anew
+        with pytest.raises(grpc.aio.AioRpcError, match="archive"):
+            await yard.jobs.SubmitJob(submission("job", request_id="yours"))
+        assert await answered(yard, request_id="yours") != first

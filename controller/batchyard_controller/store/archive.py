@@ -114,6 +114,8 @@ class Archive:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.recent = Recalled()
+        self.is_open = False
+        """Whether the last that was asked of the files was answered; else they are to be opened anew."""
         self._order: deque[Job] = deque()
         # The rest belongs to the worker thread.
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="archive")
@@ -122,7 +124,9 @@ class Archive:
 
     async def open_term(self, term: int) -> int:
         """Begin to write a file for a term, an epoch with its generation; return the highest number in the order of submission that is there."""
-        return await self._in_worker(self._open_term, term)
+        seq = await self._in_worker(self._open_term, term)
+        self.is_open = True
+        return seq
 
     async def add(self, jobs: Sequence[Archived]) -> None:
         """Keep jobs; when this returns they are on the disk."""
@@ -156,10 +160,12 @@ class Archive:
 
     async def _in_worker(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await asyncio.wrap_future(self._worker.submit(work, *args, **kwargs))
+            result = await asyncio.wrap_future(self._worker.submit(work, *args, **kwargs))
         except (sqlite3.Error, OSError) as err:
+            self.is_open = False
             text = f"the archive of ended jobs at {self._folder} cannot be reached: {err}"
             raise UnavailableError(text, reason=Reason.ARCHIVE_UNAVAILABLE) from err
+        return result
 
     # What follows runs in the worker thread.
 
