@@ -107,8 +107,8 @@ class Sink:
 
 
 def _counts(host: Host) -> bool:
-    """Say whether a host's silence means anything: it runs something, or was heard, and nobody takes it away, or its place."""
-    is_there = host.heard_wall_ms > 0 and not host.record.reclaimed_at_ms
+    """Say whether a host counts: it runs something, or is heard, or was and nobody takes it away; and has its place."""
+    is_there = host.is_reachable or (host.heard_wall_ms > 0 and not host.record.reclaimed_at_ms)
     return (bool(host.attempts) or is_there) and not host.record.replaced_by
 
 
