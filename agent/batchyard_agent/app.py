@@ -148,7 +148,7 @@ class Agent:
                 self._metadata.listen_for(attempt.runtime)
             host = LocalHost(self._config, self._driver.runtimes, self._driver.observe)
             self._driver.observe(Recovered(boot_id=host.boot_id, held=held))
-            notices = Notices(self._notice_sources(), partial(self._announce, host))
+            notices = Notices(self._notice_sources(), partial(self._announce, host), clock.read_now)
             await notices.look()
             terminals = Terminals(self._driver, clock.read_now)
             entries = Entries(self._driver, terminals, self._standing.connect)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.core.law import Shelf
 from tests.core.yard import Yard, container, facts
 
-from batchyard.ids import HostId
+from batchyard.ids import AttemptId, HostId
 from batchyard.states import EndCause, JobState
 from batchyard_controller.core import limits
+from batchyard_controller.core.attempt_reports import Phase, Report
 from batchyard_controller.core.commands import SendStop
 from batchyard_controller.core.events import HostHeard, HostJoined, HostLeft, HostReclaimed, HostRemoved, Ticked
 from batchyard_controller.core.model.jobs import RetryStrategy
@@ -18,20 +20,23 @@ from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor import reclaims
 
 HOST = HostId("h")
+HOUR_MS = 3_600_000
 
 
 @pytest.fixture
 def yard() -> Yard:
     made = Yard()
+    made.now = replace(made.now, wall_ms=1_000 * HOUR_MS)
     made.environment()
     made.queue()
     made.host("h")
     return made
 
 
-def announce(yard: Yard, in_s: int) -> None:
-    told = facts("h", reclaimed_at_ms=yard.now.wall_ms + 1000 * in_s)
-    yard.apply(HostHeard(host_id=HOST, facts=told, wall_ms=yard.now.wall_ms))
+def announce(yard: Yard, in_s: int, off_ms: int = 0) -> None:
+    wall_ms = yard.now.wall_ms + off_ms
+    told = facts("h", reclaimed_at_ms=wall_ms + 1000 * in_s)
+    yard.apply(HostHeard(host_id=HOST, session=1, facts=told, wall_ms=wall_ms))
 
 
 def wait(yard: Yard, passed_s: float) -> list[SendStop]:
@@ -115,18 +120,43 @@ def test_reclaims_count_among_infrastructure_retries(yard: Yard) -> None:
     assert (yard.state(job_id), yard.reason(job_id)) == (JobState.FAILED, "Host EC2 (instance i-h) terminated.")
 
 
-def test_a_host_whose_clock_is_off_keeps_its_fence(yard: Yard) -> None:
-    """When it has killed what it runs is then anybody's guess."""
+@pytest.mark.parametrize("off_ms", [-2 * HOUR_MS, 0, 2 * HOUR_MS])
+def test_an_announced_time_is_by_the_clock_of_the_host_that_announced_it(yard: Yard, off_ms: int) -> None:
+    """However far that is off, and whatever becomes of ours; its agent alone stops what runs there."""
     job_id = started(yard)
-    announce(yard, 60)
-    off_ms = yard.now.wall_ms + 10 * limits.CLOCK_OFF_MS_MAX
-    for _ in range(limits.CLOCK_OFF_HEARTBEATS):
-        yard.apply(HostHeard(host_id=HOST, wall_ms=off_ms))
+    announce(yard, 60, off_ms)
+    assert not wait(yard, 59), "that is for its agent"
     yard.apply(HostLeft(host_id=HOST, session=1))
+    yard.now = replace(yard.now, wall_ms=yard.now.wall_ms + 2 * HOUR_MS)
+    wait(yard, limits.RECLAIM_MARGIN_MS / 1000)
+    assert yard.state(job_id) == JobState.RUNNING
+    wait(yard, 1)
+    assert causes(yard, job_id) == [EndCause.RECLAIMED]
+
+
+def test_a_new_leader_that_has_not_heard_a_host_knows_no_clock_of_it_and_keeps_its_fence(yard: Yard) -> None:
+    """Its time may seem over by hours, though it runs on; seed 5862."""
+    job_id = started(yard)
+    announce(yard, 60, off_ms=-2 * HOUR_MS)
+    shelf = Shelf()
+    shelf.check(yard.world, yard.now)
+    yard.world = shelf.restore(yard.now, yard.world.retention)
     wait(yard, 600)
     assert yard.state(job_id) == JobState.RUNNING
     wait(yard, (limits.FENCE_MS + limits.fence_margin_ms(limits.FENCE_MS)) / 1000)
     assert causes(yard, job_id) == [EndCause.RECLAIMED]
+
+
+def test_what_was_announced_before_another_boot_is_over(yard: Yard) -> None:
+    """Who has not said since whether it is taken away keeps its fence."""
+    job_id = started(yard)
+    announce(yard, 60)
+    told = facts("h", reclaimed_at_ms=yard.now.wall_ms + 10 * HOUR_MS)
+    report = Report(attempt_id=AttemptId(f"{job_id}#1"), phase=Phase.RUNNING, started_at_ms=2_000)
+    yard.apply(HostJoined(host_id=HOST, facts=told, session=2, reports=(report,)))
+    yard.apply(HostLeft(host_id=HOST, session=2))
+    wait(yard, 600)
+    assert yard.state(job_id) == JobState.RUNNING
 
 
 def test_what_a_removed_host_ran_was_reclaimed_and_its_marks_are_gone(yard: Yard) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from batchyard_agent.probe.reclaim import LOOK_S
+
 from .loop import Program
 from .machine import Machine
 from .story import CHAOS_S, CONTROLLERS, MACHINES, Step
@@ -240,11 +242,17 @@ class Faults:
         ms = int(hours * 3_600_000)
         if who in self._yard.machines:
             self._yard.machines[who].wall_off_ms += ms
+            self._yard.loop.call_later(LOOK_S, self._announce_again, self._yard.machines[who])
         else:
             self._yard.wall_off_ms[who] = ms
             controller = self._yard.controllers[who]
             if controller is not None:
                 controller.wall_off_ms = ms
+
+    def _announce_again(self, machine: Machine) -> None:
+        """Let an agent see that the clock was set by which its machine is taken away, as ``Notices`` does."""
+        if machine.reclaim_at_ms and machine.agent is not None:
+            machine.agent.call(self._yard.agents[machine.name].announce)
 
     def clock_and_kill(self, who: str, hours: float, span: float) -> None:
         self.clock(who, hours)

@@ -26,9 +26,13 @@ from typing import NoReturn, Protocol
 
 import structlog
 
+from batchyard_agent.core.events import Now
+
 LOOK_S = 5.0
 ANSWER_S = 4.0
 NOTICE_MS = 120_000
+CLOCK_SET_MS = 1_000
+"""By how much the wall clock has to differ from what it was to show to count as set."""
 LATEST_MS = 253_402_300_799_000
 """The end of the year 9999, which is the latest that the controller takes."""
 EC2_METADATA = "http://169.254.169.254"
@@ -179,26 +183,34 @@ class Notices:
 
     Args:
         sources: Where it may be said.
-        on_change: Told when that is (milliseconds since 1970), or 0 that it is not, when that has changed.
+        on_change: Told when that is (milliseconds since 1970), or 0 that it is not, when that has changed, or
+            how long it is until then, as the clock was set.
+        read_now: Both clocks.
     """
 
-    def __init__(self, sources: Sequence[Source], on_change: Callable[[int], None]) -> None:
+    def __init__(self, sources: Sequence[Source], on_change: Callable[[int], None], read_now: Callable[[], Now]) -> None:
         self._known = dict.fromkeys(sources, 0)
         self._on_change = on_change
+        self._read_now = read_now
         self._at_ms = 0
+        self._at_boot_ms = 0
         self._is_silent: set[Source] = set()
 
     async def look(self) -> None:
         """Ask all sources once, and tell what is new."""
         await asyncio.gather(*map(self._ask, self._known))
         at_ms = min(filter(None, self._known.values()), default=0)
-        if at_ms != self._at_ms:
-            if at_ms:
-                log.warning("this machine is taken away", at=datetime.fromtimestamp(at_ms / 1000, UTC).isoformat())
-            else:
-                log.warning("this machine stays after all")
-            self._at_ms = at_ms
-            self._on_change(at_ms)
+        now = self._read_now()
+        at_boot_ms = now.boot_ms + at_ms - now.wall_ms
+        is_set = at_ms > 0 and abs(at_boot_ms - self._at_boot_ms) > CLOCK_SET_MS
+        if at_ms == self._at_ms and not is_set:
+            return
+        if at_ms:
+            log.warning("this machine is taken away", at=datetime.fromtimestamp(at_ms / 1000, UTC).isoformat())
+        else:
+            log.warning("this machine stays after all")
+        self._at_ms, self._at_boot_ms = at_ms, at_boot_ms
+        self._on_change(at_ms)
 
     async def run(self) -> NoReturn:
         """Look every few seconds, if there are any sources."""

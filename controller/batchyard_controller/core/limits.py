@@ -263,8 +263,8 @@ RECLAIM_DELAY_S_MAX = 24 * 3600
 """Ours: who knows of it longer before can drain the host."""
 CLOCK_OFF_MS_MAX = 60_000
 """Ours: a host whose clock is further off gets no new work. Durations are by other clocks, so this may be generous."""
-RECLAIM_MARGIN_MS = 35_000 + CLOCK_OFF_MS_MAX
-"""Ours: by then a host has killed what it runs though it cannot be reached: grace 30 s, 5 s of slack, its clock."""
+RECLAIM_MARGIN_MS = 45_000
+"""Ours: by then a host has killed what it runs though it cannot be reached: grace 30 s, 5 s of slack, and 10 s in which its agent sees that its clock was set."""
 CLOCK_OFF_HEARTBEATS = 3
 """Ours: so many heartbeats in a row have to say so; one that waited somewhere says little."""
 

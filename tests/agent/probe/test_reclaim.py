@@ -12,6 +12,8 @@ from typing import ClassVar
 
 import pytest
 
+from batchyard_agent import clock
+from batchyard_agent.core.events import Now
 from batchyard_agent.probe import reclaim
 from batchyard_agent.probe.reclaim import (
     NOTICE_MS,
@@ -208,18 +210,30 @@ class Told:
 async def test_changes_are_told_the_earliest_counts_and_silence_changes_nothing():
     told: list[int] = []
     first, second = Told(), Told()
-    notices = Notices([first, second], told.append)
+    notices = Notices([first, second], told.append, lambda: Now(boot_ms=5, wall_ms=9))
     for said in ((0, 0), (0, 9), (7, 9), (7, 9), (7, 5), (None, 5), (None, 0), (0, 0)):
         first.said, second.said = said
         await notices.look()
     assert told == [9, 7, 5, 7, 0]
 
 
+async def test_a_time_is_told_again_when_the_clock_was_set():
+    """How long it is until then is another; a clock that is slewed may drift."""
+    told: list[int] = []
+    source, wall_ms = Told(), [0, 4_000, 8_999, 3_612_000, 3_616_000, 20_000]
+    source.said = 7_200_000
+    nows = iter([Now(boot_ms=4_000 * i, wall_ms=each) for i, each in enumerate(wall_ms)])
+    notices = Notices([source], told.append, lambda: next(nows))
+    for expected in (1, 1, 1, 2, 2, 3):
+        await notices.look()
+        assert len(told) == expected
+
+
 async def test_sources_are_asked_again_and_again(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reclaim, "LOOK_S", 0.0)
     seen = asyncio.Event()
     source = Told()
-    notices = Notices([source], lambda _: seen.set())
+    notices = Notices([source], lambda _: seen.set(), clock.read_now)
     await notices.look()
     source.said = 3
     async with asyncio.timeout(50):

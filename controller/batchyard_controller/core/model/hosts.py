@@ -233,6 +233,8 @@ class Host:
         clock_off_ms: How far its clock was ahead of ours when it was found to be off, less
             than 0 if behind; 0: it is right, as far as we know.
         clock_misses: Heartbeats in a row that told of a clock that is off.
+        killed_by_boot_ms: When, by our clock, it has surely killed what it runs, as it is taken away; None: it has
+            not announced that in this session.
         spoken_for_by: Whose certificate its session came with; None without one.
         is_stopped: Whether its session was told to stop all attempts, as its time is over.
         attempts: Live claims on it.
@@ -249,6 +251,7 @@ class Host:
     heard_wall_ms: int = 0
     clock_off_ms: int = 0
     clock_misses: int = 0
+    killed_by_boot_ms: int | None = None
     spoken_for_by: HostId | None = None
     is_stopped: bool = False
     reserved: Resources = NOTHING

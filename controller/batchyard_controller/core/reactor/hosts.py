@@ -36,7 +36,7 @@ from .enrolment import note_run
 from .nodes import is_left_over, is_told, starts
 from .notices import tell_of_host, tell_of_yard
 from .progress import Out
-from .reclaims import change_record
+from .reclaims import change_record, note_clock
 from .reports import on_attempts_reported
 from .scaling import note_joined
 from .starts import trust_again
@@ -55,6 +55,7 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
     if host.record.facts.boot_id != event.facts.boot_id:
         trust_again(world, host)
     host.session, host.is_stopped, host.spoken_for_by = event.session, False, event.by
+    host.killed_by_boot_ms = None
     records.hear(world, host, now)
     is_rebooted = host.record.facts.boot_id not in ("", event.facts.boot_id)
     tell_of_host(out, event.host_id, Happening.JOINED, now, "after a reboot" if is_rebooted else "")
@@ -206,6 +207,8 @@ def on_host_heard(world: World, event: HostHeard, now: Instant, out: Out) -> Non
             fence_ms = told_fence(event.facts or host.record.facts, world.fence_ms)
             records.change_host(world, host, replace(host.record, fence_ms=fence_ms))
         _set_facts(world, host, event, now, out)
+        if event.wall_ms:
+            note_clock(host, event.wall_ms, now)
         if event.reserved != host.reserved:
             host.reserved = event.reserved
             world.refresh_host(host)

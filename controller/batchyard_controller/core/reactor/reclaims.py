@@ -26,7 +26,7 @@ def change_record(world: World, host: Host, record: HostRecord) -> None:
     if record.reclaimed_at_ms and not host.record.reclaimed_at_ms:
         on_host_reclaimed(world, host, record)
         return
-    if not record.reclaimed_at_ms:
+    if not record.reclaim_at_ms:
         host.is_stopped = False
     records.change_host(world, host, record)
 
@@ -37,26 +37,24 @@ def on_host_reclaimed(world: World, host: Host, record: HostRecord) -> None:
     records.change_host(world, host, record)
 
 
+def note_clock(host: Host, wall_ms: int, now: Instant) -> None:
+    """Reckon by our clock when a host has killed what it runs, from what it announced and *wall_ms* that its own shows."""
+    announced_ms = host.record.facts.reclaimed_at_ms
+    host.killed_by_boot_ms = now.boot_ms + announced_ms - wall_ms + limits.RECLAIM_MARGIN_MS if announced_ms else None
+
+
 def end_reclaimed(world: World, now: Instant, out: Out) -> None:
     """
-    Stop what still runs on hosts whose time is over.
+    Stop what still runs on hosts whose time is over, by an operator's word; who announces it does that itself.
 
-    An agent that announced it has killed all by then. So what ran on a host that cannot
-    be reached any more is given up without waiting for the fence, which is for those that
-    know of nothing.
+    So what ran on a host that announced it, and cannot be reached any more, is given up
+    without waiting for the fence, which is for those that know of nothing.
     """
     for host in world.hosts.values():
-        record = host.record
-        if not record.reclaimed_at_ms or not host.attempts or now.wall_ms < record.reclaimed_at_ms:
-            continue
-        if host.is_reachable and not host.is_stopped:
-            host.is_stopped = True
-            out.extend(SendStop(record.id, attempt_id) for attempt_id in host.attempts)
-        elif not host.is_reachable and _has_surely_killed(host, now):
+        if host.is_reachable:
+            if not host.is_stopped and 0 < host.record.reclaim_at_ms <= now.wall_ms:
+                host.is_stopped = True
+                out.extend(SendStop(host.record.id, attempt_id) for attempt_id in host.attempts)
+        elif host.killed_by_boot_ms is not None and host.killed_by_boot_ms < now.boot_ms:
             for attempt in list(host.attempts.values()):
                 end_attempt(world, attempt, AttemptEnd(cause=EndCause.RECLAIMED), now, out)
-
-
-def _has_surely_killed(host: Host, now: Instant) -> bool:
-    announced_ms = host.record.facts.reclaimed_at_ms
-    return 0 < announced_ms <= now.wall_ms - limits.RECLAIM_MARGIN_MS and not host.clock_off_ms
