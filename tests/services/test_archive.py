@@ -143,9 +143,12 @@ async def answered(yard: Controller, **fields: Any) -> str:
     async with asyncio.timeout(20):
         while True:
             try:
-                return (await yard.jobs.SubmitJob(submission("job", **fields))).job_id
+                job_id: str = (await yard.jobs.SubmitJob(submission("job", **fields))).job_id
             except grpc.aio.AioRpcError as error:
-                assert error.code() is grpc.StatusCode.UNAVAILABLE
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+            else:
+                return job_id
             await asyncio.sleep(0.05)
 
 

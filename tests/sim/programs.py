@@ -8,7 +8,8 @@ sessions. What ``app.py`` itself adds (signals, files, threads, sockets) is not 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -188,12 +189,29 @@ class AgentProgram:
             self.machine.guard(meta.contact_ms + GUARD_LAG_MS, meta.fence_ms)
 
 
+class Commits(Metrics):
+    """A controller's metrics, which know whether a commit is under way: until then the world is ahead of the store."""
+
+    is_under_way = False
+
+    @contextmanager
+    def committing(self, groups: int) -> Iterator[None]:
+        """Note it."""
+        self.is_under_way = True
+        try:
+            with super().committing(groups):
+                yield
+        finally:
+            self.is_under_way = False
+
+
 class ControllerProgram:
     """One run of a controller."""
 
     def __init__(self, name: str, program: Program, network: Network, world: Any, dice: Random) -> None:
         self.name, self.program = name, program
         self.wall_off_ms = 0
+        self.commits = Commits()
         self._keep_jobs = world.traits.keep_jobs
         self._archivist = None if self._keep_jobs is None else Archivist(Archive(world.shelf.folder), KEEP_MS)
         self.leadership = Leadership(self._archivist.archive if self._archivist is not None else None)
@@ -212,16 +230,15 @@ class ControllerProgram:
 
     async def run(self) -> None:
         store = EtcdStore([etcd.ADDRESS], prefix=PREFIX)
-        metrics = Metrics()
         if self._world.traits.quota_bytes:
-            self.program.start(tend(store, self.leadership, metrics))
+            self.program.start(tend(store, self.leadership, self.commits))
         await lead(
             store,
             name_candidate(self.name, self.address),
             self.leadership,
             lambda epoch: Sink(self._world.witness, self, epoch, self.sessions.open_term(epoch)),
             self.clock,
-            metrics,
+            self.commits,
             retention(self._keep_jobs),
             None,
             self._fence_ms,

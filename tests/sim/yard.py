@@ -286,6 +286,8 @@ class Yard:
         leader = self.leader
         if leader is None:
             return "nobody leads"
+        if leader.commits.is_under_way:
+            return "a commit is under way"
         world = leader.leadership.driver._world
         left = [job for job in world.jobs.values() if not job.state.is_final]
         if left:

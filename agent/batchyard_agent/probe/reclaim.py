@@ -188,7 +188,9 @@ class Notices:
         read_now: Both clocks.
     """
 
-    def __init__(self, sources: Sequence[Source], on_change: Callable[[int], None], read_now: Callable[[], Now]) -> None:
+    def __init__(
+        self, sources: Sequence[Source], on_change: Callable[[int], None], read_now: Callable[[], Now]
+    ) -> None:
         self._known = dict.fromkeys(sources, 0)
         self._on_change = on_change
         self._read_now = read_now
