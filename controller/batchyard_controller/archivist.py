@@ -106,11 +106,10 @@ class Archivist:
 
 
 def _due(world: World) -> list[Archived]:
-    date_ms = _date_ms(world)
-    if not date_ms:
+    if world.calendar is None:
         return []
     is_tight = world.room is not None and world.room.is_tight
-    due = forgettable(world.ended, world.retention, date_ms, in_need=is_tight)
+    due = forgettable(world.ended, world.retention, world.calendar, in_need=is_tight)
     return [archived(world, job) for job in due[:JOBS_MAX]]
 
 

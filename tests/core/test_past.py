@@ -10,8 +10,10 @@ from tests.core.test_node_laws import nodes
 from tests.core.yard import Yard
 
 from batchyard_controller.core.events import JobsArchived, Ticked
-from batchyard_controller.core.jobs.retention import DAY_MS, Retention, forgettable
+from batchyard_controller.core.jobs.retention import DAY_MS, SETTLE_MS, Retention, forgettable
+from batchyard_controller.core.model.hosts import HEARD_SAVE_MS
 from batchyard_controller.core.model.identities import ADMINISTRATOR
+from batchyard_controller.core.model.jobs import Job
 from batchyard_controller.core.model.past import SumKey, day_of
 from batchyard_controller.core.model.usage import UsageSum
 from batchyard_controller.core.model.values import Instant
@@ -113,15 +115,31 @@ def test_a_commit_that_is_cut_short_sums_no_job_twice_and_loses_none(yard: Yard,
     assert asyncio.run(cut()) == (5 if atoms == 0 else 0)
 
 
+def due_now(yard: Yard, *, in_need: bool = False) -> list[Job]:
+    """Return who leaves now."""
+    assert yard.world.calendar is not None
+    return forgettable(yard.world.ended, yard.world.retention, yard.world.calendar, in_need=in_need)
+
+
+def test_what_has_just_ended_stays_for_a_minute_whatever_the_date_and_the_clock(yard: Yard) -> None:
+    """The date of a new leader may be an hour behind, and clocks are set; a store in need cannot wait for these."""
+    yard.world.retention = Retention(count=0, is_archived=True)
+    assert yard.world.calendar is not None
+    yard.world.calendar.date_ms -= HEARD_SAVE_MS
+    assert due_now(yard) == []
+    for boot_ms, wall_ms, number in ((SETTLE_MS - 1, -DAY_MS, 0), (1, 2 * DAY_MS, 5)):
+        yard.now = Instant(wall_ms=yard.now.wall_ms + wall_ms, boot_ms=yard.now.boot_ms + boot_ms)
+        yard.apply(Ticked())
+        assert len(due_now(yard)) == number
+
+
 def test_only_what_is_in_the_archive_goes_where_there_is_one(yard: Yard) -> None:
     yard.world.retention = Retention(count=2, is_archived=True)
     later(yard)
     assert len(yard.world.jobs) == 5
-    due = forgettable(yard.world.ended, yard.world.retention, yard.now.wall_ms)
+    due = due_now(yard)
     assert len(due) == 3
-    assert len(forgettable(yard.world.ended, yard.world.retention, yard.now.wall_ms, in_need=True)) == 5
-    at_once = yard.world.ended[0].ended_at_ms + 1
-    assert forgettable(yard.world.ended, yard.world.retention, at_once, in_need=True) == []
+    assert len(due_now(yard, in_need=True)) == 5
     yard.now = Instant(wall_ms=yard.now.wall_ms, boot_ms=yard.now.boot_ms + 1)
     yard.apply(JobsArchived(jobs=tuple(due)))
     assert len(yard.world.jobs) == len(yard.world.ended) == 2
@@ -138,7 +156,8 @@ def test_nodes_that_are_still_being_stopped_hold_up_nobody_else(yard: Yard) -> N
     assert (job.state.is_final, job.children.all_final) == (True, False)
     yard.world.ended.rotate()  # it is the first to be forgotten
     assert yard.world.ended[0] is job
-    due = forgettable(yard.world.ended, Retention(count=0), yard.now.wall_ms)
+    yard.world.retention = Retention(count=0)
+    due = due_now(yard)
     assert due == list(yard.world.ended)[1:]
 
 

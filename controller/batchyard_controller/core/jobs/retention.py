@@ -23,7 +23,7 @@ RECORDS_PER_LOOK = 2_000
 
 
 SETTLE_MS = 60_000
-"""How long a job stays after its end whatever else is kept, for who watches or asks again."""
+"""How long a job stays after its end in a leader's term whatever else is kept, for who watches or asks again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Calendar:
         return self.date_ms
 
 
-def forgettable(ended: deque[Job], retention: Retention, now_ms: int, *, in_need: bool = False) -> list[Job]:
+def forgettable(ended: deque[Job], retention: Retention, calendar: Calendar, *, in_need: bool = False) -> list[Job]:
     """
     Return which of *ended*, the first of them, are too old or too many.
 
@@ -79,16 +79,16 @@ def forgettable(ended: deque[Job], retention: Retention, now_ms: int, *, in_need
     Args:
         ended: In the order of their ends.
         retention: What is kept.
-        now_ms: The date.
+        calendar: The date. It may be far behind the clock, so what has just ended is told by time since boot.
         in_need: The store needs room, so that what goes into the archive goes as soon as may be.
     """
     found: list[Job] = []
     records = 0
     count = 0 if in_need and retention.is_archived else retention.count
     for job in islice(ended, RECORDS_PER_LOOK):
-        age_ms = now_ms - job.aged_from_ms
-        is_due = age_ms >= retention.age_ms or len(ended) - len(found) > count
-        if not is_due or (retention.is_archived and age_ms < SETTLE_MS) or records >= RECORDS_PER_LOOK:
+        is_due = calendar.date_ms - job.aged_from_ms >= retention.age_ms or len(ended) - len(found) > count
+        is_new = job.ended_boot_ms is not None and calendar.seen_boot_ms - job.ended_boot_ms < SETTLE_MS
+        if not is_due or (retention.is_archived and is_new) or records >= RECORDS_PER_LOOK:
             break
         if job.size and not job.children.all_final:
             continue  # nodes of it are being stopped; on a host that is silent that may take for ever

@@ -188,6 +188,8 @@ class Job:
         ending: Why it came to its final state; None until then.
         ended_at_ms: When, by the controller's clock; 0 until then.
         ended_after_ms: It surely ended no earlier, whatever clock dated its end; 0: than `ended_at_ms`.
+        ended_boot_ms: When it ended, by the boot clock of the leader in whose term that was; None: in a former one.
+            Never stored.
         started_at_ms: When the first child of an array ran; 0 until then. Units know by their attempts.
         is_cancelled: Someone cancelled it, or those of its children that waited.
         terminate_reason: Intent, not fact: set when someone asked to stop it.
@@ -212,6 +214,7 @@ class Job:
     ending: Ending | None = None
     ended_at_ms: int = 0
     ended_after_ms: int = 0
+    ended_boot_ms: int | None = None
     started_at_ms: int = 0
     is_cancelled: bool = False
     terminate_reason: str = ""

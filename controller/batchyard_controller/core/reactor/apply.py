@@ -179,5 +179,5 @@ def on_ticked(world: World, now: Instant, out: Out) -> None:
     forget_old_enrolments(world, date_ms)
     forget_old_access_keys(world, date_ms)
     if not world.retention.is_archived:
-        leaving.forget(world, forgettable(world.ended, world.retention, date_ms), now)
+        leaving.forget(world, forgettable(world.ended, world.retention, world.calendar), now)
     leaving.forget_old_sums(world, day_of(date_ms - world.retention.usage_age_ms))

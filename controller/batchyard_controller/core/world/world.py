@@ -215,6 +215,7 @@ class World:
     def note_ended(self, job: Job) -> None:
         """Add a job to those that have ended, with the newest date that is known."""
         job.note_ended_after(self.newest_ms)
+        job.ended_boot_ms = self.calendar.seen_boot_ms if self.calendar is not None else None
         self.ended.append(job)
 
     def unindex_job(self, job: Job) -> None:
