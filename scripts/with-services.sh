@@ -40,7 +40,7 @@ PY
 
 missing_packages() {
     has etcd || echo etcd-server
-    has chromium || echo chromium
+    has chromium-headless-shell || has chromium || echo chromium-headless-shell
     has gcc || echo gcc libc6-dev
     [ -x /bin/busybox ] || echo busybox-static
     has openssl || echo openssl

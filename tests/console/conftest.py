@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from tests.conftest import chromium_path
 from tests.gateway.conftest import logged
 from tests.gateway.endpoint import Endpoint, Yard
 
@@ -68,7 +68,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealYard]:
 @pytest.fixture(scope="session")
 def launched() -> Iterator[tuple[Browser, asyncio.AbstractEventLoop | None]]:
     """Return the system's Chromium, started once, and the loop by which this thread talks with it."""
-    path = shutil.which("chromium")
+    path = chromium_path()
     if path is None:
         pytest.skip("needs chromium on PATH")
     with sync_playwright() as playwright:

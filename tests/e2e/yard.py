@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from batchyard.v1.job_queue_pb2 import JobQueue
 from batchyard_agent.config import keeper_dir
 from batchyard_agent.runtimes.docker_spec import ATTEMPT_LABEL, HOST_LABEL
 from batchyard_agent.runtimes.plain_names import attempt_id_of
+from batchyard_controller.authority_commands import init
 
 RETRY_S = 90.0
 SECURED = {"BATCHYARD_AGENT_INSECURE_LOOPBACK_ONLY": "0", "BATCHYARD_INSECURE_LOOPBACK_ONLY": "0"}
@@ -80,8 +80,8 @@ class Yard:
         self.socket = f"unix:{folder / 'controller.sock'}"
         self.ca = folder / "ca.pem"
         self.token_file = folder / "join-token"
-        init = ["controller", "init", "--ca", str(self.ca), "--address", self.address]
-        subprocess.run([sys.executable, "-m", "batchyard", *init], check=True, capture_output=True, timeout=60)
+        # Here, as a program of its own would import the whole controller for it, once a test.
+        init.main(["--ca", str(self.ca), "--address", self.address], standalone_mode=False)
         self.controller = Program("controller", self.controller_arguments(), folder / "controller.log")
         self.agents: dict[str, Program] = {}
         self.others: list[Program] = []

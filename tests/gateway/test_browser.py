@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import chromium_path
 
 from .endpoint import Endpoint, Yard, definition
 
@@ -90,7 +90,7 @@ def site(page: str) -> Iterator[tuple[str, list[str], threading.Event]]:
 @contextmanager
 def browser(url: str, folder: Path) -> Iterator[None]:
     """Show a page."""
-    chromium = shutil.which("chromium")
+    chromium = chromium_path()
     assert chromium is not None
     line = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     line += ["--disable-background-networking", "--host-resolver-rules=MAP evil.example 127.0.0.1"]

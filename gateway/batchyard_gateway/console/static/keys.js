@@ -16,10 +16,10 @@ function dress(root) {
 async function copy(button) {
   const { text: own, copy: from } = button.dataset;
   const text = own ?? (from ? document.getElementById(from).textContent : button.closest("tr").querySelector("[name=id]").value);
-  await navigator.clipboard.writeText(text);
+  const isCopied = await navigator.clipboard.writeText(text).then(() => true, () => false); // a browser may deny it
   const label = button.firstChild;
   const before = label.textContent;
-  label.textContent = "Copied";
+  label.textContent = isCopied ? "Copied" : "Not copied";
   setTimeout(() => { label.textContent = before; }, 1500);
 }
 
