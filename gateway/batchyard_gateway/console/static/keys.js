@@ -18,7 +18,7 @@ async function copy(button) {
   const text = own ?? (from ? document.getElementById(from).textContent : button.closest("tr").querySelector("[name=id]").value);
   const isCopied = await navigator.clipboard.writeText(text).then(() => true, () => false); // a browser may deny it
   const label = button.firstChild;
-  const before = label.textContent;
+  const before = (button.dataset.label ??= label.textContent); // of a second click too
   label.textContent = isCopied ? "Copied" : "Not copied";
   setTimeout(() => { label.textContent = before; }, 1500);
 }
