@@ -130,7 +130,7 @@ def test_an_announced_time_is_by_the_clock_of_the_host_that_announced_it(yard: Y
     yard.now = replace(yard.now, wall_ms=yard.now.wall_ms + 2 * HOUR_MS)
     wait(yard, limits.RECLAIM_MARGIN_MS / 1000)
     assert yard.state(job_id) == JobState.RUNNING
-    wait(yard, 1)
+    wait(yard, 2)
     assert causes(yard, job_id) == [EndCause.RECLAIMED]
 
 

@@ -58,17 +58,24 @@ class ScalingYard:
         return client.describe_compute_environments([ENVIRONMENT])[0].scaling
 
     def agents(self) -> dict[str, int]:
-        """Return the process of each agent that was launched below this yard's folder, by the name of its host."""
-        found: dict[str, int] = {}
+        """
+        Return the process of each agent that was launched below this yard's folder, by the name of its host.
+
+        Of one that a killed controller was just starting the next may not see the process yet, and start another,
+        which finds the state folder taken and ends; so that is waited for.
+        """
+        until(lambda: len(self._processes()) == len(dict(self._processes())), "no host has two agents")
+        return dict(self._processes())
+
+    def _processes(self) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
         for process in psutil.process_iter():
             try:
                 arguments = process.cmdline()
             except psutil.Error:
                 continue
             if "batchyard_agent" in arguments and any(each.startswith(str(self.folder)) for each in arguments):
-                name = arguments[arguments.index("--name") + 1]
-                assert name not in found, f"two agents of {name}"
-                found[name] = process.pid
+                found.append((arguments[arguments.index("--name") + 1], process.pid))
         return found
 
     def programs(self) -> list[Program]:

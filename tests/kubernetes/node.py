@@ -121,10 +121,22 @@ class Node:
         self._end.close()
 
     def start_kubelet(self) -> None:
-        """Start the kubelet and wait until the node is ready."""
-        self._kubelet = self._start("kubelet", *self._kubelet_command())
+        """
+        Start the kubelet and wait until the node is ready; once more if it ends, as whoever has it started would.
+
+        That of 1.34 may be ended by Go as it starts ("concurrent map iteration and map write": who wipes resource
+        slices reads what can be allocated while the container manager writes it).
+        """
         with lightkube.Client(lightkube.KubeConfig.from_file(self._server.admin)) as client:
-            self._wait("kubelet", self._kubelet, lambda: self._is_ready(client))
+            for is_last in (False, True):
+                self._kubelet = self._start("kubelet", *self._kubelet_command())
+                try:
+                    self._wait("kubelet", self._kubelet, lambda: self._is_ready(client))
+                except RuntimeError:
+                    if is_last or "concurrent map" not in (self._logs / "kubelet.log").read_text():
+                        raise
+                else:
+                    return
 
     def kill_kubelet(self) -> None:
         """Kill the kubelet; containers go on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -45,6 +46,13 @@ class Local:
                 continue
         return found
 
+    async def one(self) -> int:
+        """Return the only agent; the kernel shows a program's arguments a moment after it has begun."""
+        async with asyncio.timeout(20):
+            while len(found := self.agents()) != 1:  # nobody else says it
+                await asyncio.sleep(0.01)
+        return found[0]
+
 
 @pytest.fixture
 async def local(tmp_path: Path) -> AsyncIterator[Local]:
@@ -58,7 +66,7 @@ async def test_a_host_is_started_once_and_stopped_without_a_trace(local: Local) 
     provider = local.provider()
     assert await provider.existing() == frozenset()
     await provider.launch(WANTED)
-    (pid,) = local.agents()
+    pid = await local.one()
     arguments = psutil.Process(pid).cmdline()
     assert arguments[arguments.index("--cpus") + 1] == "1"
     assert "batchyard.launch=burst-1" in arguments
@@ -74,7 +82,7 @@ async def test_a_host_is_started_once_and_stopped_without_a_trace(local: Local) 
 async def test_the_next_controller_finds_what_a_killed_one_started(local: Local) -> None:
     killed = local.provider()
     await killed.launch(WANTED)
-    (pid,) = local.agents()
+    pid = await local.one()
     after = local.provider()
     await after.launch(WANTED)
     assert local.agents() == [pid]
@@ -87,12 +95,12 @@ async def test_the_next_controller_finds_what_a_killed_one_started(local: Local)
 async def test_agents_end_with_the_controller_and_come_back(local: Local) -> None:
     provider = local.provider()
     await provider.launch(WANTED)
-    (before,) = local.agents()
+    before = await local.one()
     await provider.close()
     assert local.agents() == []
     after = local.provider()
     assert await after.existing() == {"burst-1"}
-    (now,) = local.agents()
+    now = await local.one()
     assert now != before
     await after.stop(LAUNCH)
 
