@@ -58,6 +58,7 @@ class Sink:
         if not given_up or witness.yard.operator.released_at >= 0:
             return
         tick_ms = self._controller.leadership.driver._ticked_boot_ms
+        given_up = [attempt_id for attempt_id in given_up if attempt_id in witness.sent]  # of others no host knows
         gone = [HostId(witness.claims[attempt_id]["host_id"]) for attempt_id in given_up]
         counting = [host for host in world.hosts.values() if host.record.id in gone or _counts(host)]
         for attempt_id, host_id in zip(given_up, gone, strict=True):
@@ -83,6 +84,7 @@ class Sink:
                 for attempt in command.attempts:
                     host = world.hosts[attempt.host_id]
                     told(self._controller.name, f"to {host.record.facts.name}: start {attempt.id}")
+                    self._witness.sent.add(attempt.id)
                     now = self._witness.yard.loop.time()
                     claimed_s = now - self._witness.claimed_at.get(attempt.id, now)
                     silent_ms = self._controller.clock().boot_ms - host.heard_boot_ms - int(claimed_s * 1000)

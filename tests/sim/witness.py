@@ -78,6 +78,8 @@ class Witness:
         self._epoch = 0
         self.given_up: list[str] = []
         """Attempts that were given up or have ended, since a leader's world was looked at."""
+        self.sent: set[str] = set()
+        """Attempts whose hosts were told to start them, by any leader."""
 
     def forget_endings(self) -> None:
         """Let jobs end anew, as a backup does not know how they ended."""
