@@ -31,6 +31,7 @@ class Faults:
         self._backup: Any = None
         self._acknowledged: dict[str, str] = {}
         self._archiving_span = 0.0
+        self._twins = 0
 
     def befall(self, step: Step) -> None:
         """Carry out one step."""
@@ -119,6 +120,8 @@ class Faults:
         dice = Random(f"{name} {self._yard.dice.random()}")
         twin = Machine(self._yard.loop, name, "", machine.cpu_millis, dice, self._yard.witness, self._yard.broken)
         twin.disk = machine.disk.copy()
+        self._twins += 1
+        twin.boots = 100 * self._twins  # no two machines have the id of one boot
         return twin
 
     def reclaim(self, who: str, notice: int, span: float) -> None:
