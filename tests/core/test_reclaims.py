@@ -88,6 +88,13 @@ def test_the_earlier_of_two_words_counts(yard: Yard) -> None:
     assert not wait(yard, 1), "it was told"
 
 
+def test_a_host_on_which_nothing_ran_when_its_time_came_was_told_nothing(yard: Yard) -> None:
+    """What it tells of later, as some agents do after a restore, is still to be stopped."""
+    yard.apply(HostReclaimed(host_id=HOST, at_ms=yard.now.wall_ms + 10_000))
+    assert not wait(yard, 11)
+    assert not yard.world.hosts[HOST].is_stopped
+
+
 def test_who_asked_to_terminate_it_has_the_word(yard: Yard) -> None:
     job_id = started(yard)
     yard.terminate(job_id, "enough")

@@ -36,7 +36,7 @@ from .enrolment import note_run
 from .nodes import is_left_over, is_told, starts
 from .notices import tell_of_host, tell_of_yard
 from .progress import Out
-from .reclaims import change_record, note_clock
+from .reclaims import change_record, note_announced_end
 from .reports import on_attempts_reported
 from .scaling import note_joined
 from .starts import trust_again
@@ -208,7 +208,7 @@ def on_host_heard(world: World, event: HostHeard, now: Instant, out: Out) -> Non
             records.change_host(world, host, replace(host.record, fence_ms=fence_ms))
         _set_facts(world, host, event, now, out)
         if event.wall_ms:
-            note_clock(host, event.wall_ms, now)
+            note_announced_end(host, event.wall_ms, now)
         if event.reserved != host.reserved:
             host.reserved = event.reserved
             world.refresh_host(host)

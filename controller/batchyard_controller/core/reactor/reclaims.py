@@ -37,7 +37,7 @@ def on_host_reclaimed(world: World, host: Host, record: HostRecord) -> None:
     records.change_host(world, host, record)
 
 
-def note_clock(host: Host, wall_ms: int, now: Instant) -> None:
+def note_announced_end(host: Host, wall_ms: int, now: Instant) -> None:
     """Reckon by our clock when a host has killed what it runs, from what it announced and *wall_ms* that its own shows."""
     announced_ms = host.record.facts.reclaimed_at_ms
     host.killed_by_boot_ms = now.boot_ms + announced_ms - wall_ms + limits.RECLAIM_MARGIN_MS if announced_ms else None
@@ -52,7 +52,7 @@ def end_reclaimed(world: World, now: Instant, out: Out) -> None:
     """
     for host in world.hosts.values():
         if host.is_reachable:
-            if not host.is_stopped and 0 < host.record.reclaim_at_ms <= now.wall_ms:
+            if host.attempts and not host.is_stopped and 0 < host.record.reclaim_at_ms <= now.wall_ms:
                 host.is_stopped = True
                 out.extend(SendStop(host.record.id, attempt_id) for attempt_id in host.attempts)
         elif host.killed_by_boot_ms is not None and host.killed_by_boot_ms < now.boot_ms:
