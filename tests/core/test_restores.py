@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.core.law import Shelf
+from tests.core.test_node_laws import nodes
 from tests.core.yard import EPOCH, Yard, container, ended_report, facts
 
 from batchyard.features import FEATURES
@@ -37,7 +38,7 @@ from batchyard_controller.core.model.restores import (
     generation_of,
     in_generation,
 )
-from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.units import Unit, units_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.reactor.adoption import RETURN_MS
 from batchyard_controller.core.reactor.recovery import restore
@@ -101,6 +102,10 @@ class Backups:
         record = replace(begin_generation(records, self.now.wall_ms), **fields)
         records.restores[LAST_RESTORE] = record
         self.yard.world = restore(records, self.now, Retention())
+
+    def lead_again(self, shelf: Shelf) -> None:
+        """Let another controller lead, with what is stored."""
+        self.yard.world = restore(asyncio.run(load_records(shelf._store)), self.now, Retention())
 
     def hello(self, name: str, *reports: Report, ended: Iterable[Report] = (), has_more: bool = False) -> list[Command]:
         """Let a host come back and tell all."""
@@ -399,6 +404,35 @@ def test_a_dependent_that_runs_has_had_its_turn(backups: Backups) -> None:
     backups.make().check(backups.yard.world, backups.now)
     backups.hello("beta", ended=[ended_report(f"{first.id}#1", 0)])
     assert (backups.yard.state(first.id), backups.yard.state(second.id)) == (JobState.SUCCEEDED, JobState.RUNNING)
+
+
+@pytest.mark.parametrize("ends_between_tries", [False, True])
+@pytest.mark.parametrize("is_led_anew", [False, True])
+def test_nodes_that_run_have_had_their_turn_and_are_tried_again(
+    backups: Backups, *, ends_between_tries: bool, is_led_anew: bool
+) -> None:
+    """Found by the simulation: the job waited for ever, as if for what had ended while its nodes ran."""
+    first = backups.yard.submit(name="first")
+    after = (Dependency(job_id=first.id),)
+    second = backups.yard.submit(container=None, nodes=nodes(2), depends_on=after, retry=RetryStrategy(attempts=2))
+    backups.put_back(backups.make())
+    main, other = (f"{unit.id}#1" for unit in units_of(second))
+    backups.hello("alpha", running(main))
+    backups.hello("beta", running(other), has_more=True)
+    if is_led_anew:
+        shelf = backups.make()
+        shelf.check(backups.yard.world, backups.now)
+        backups.lead_again(shelf)
+    end_of_first = [ended_report(f"{first.id}#1", 0)]
+    if not ends_between_tries:
+        backups.hello("beta", running(other), ended=end_of_first)
+    backups.yard.ended(main, 1)
+    if ends_between_tries:
+        backups.hello("beta", running(other), ended=end_of_first)
+    assert backups.yard.state(first.id) is JobState.SUCCEEDED
+    assert backups.yard.state(second.id) is JobState.PENDING, "one of its nodes has not ended"
+    backups.yard.ended(other, 143, EndCause.STOPPED)
+    assert backups.yard.state(second.id) is JobState.RUNNABLE
 
 
 def test_after_an_end_is_told_a_retry_waits_as_all_do(backups: Backups) -> None:

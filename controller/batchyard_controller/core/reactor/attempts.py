@@ -132,7 +132,7 @@ def enter_claim(world: World, unit: Unit, now: Instant, out: Out) -> None:
     progress = Progress(world, now, out)
     if unit.state is JobState.PENDING:
         # Before a restart, of one of a bounded array; or after the backup from which the store was put back.
-        if not unit.is_child:
+        if not unit.is_child or unit.is_node:
             unit.job.unmet = 0
         progress.release(unit)
     progress.move(unit, Trigger.CLAIMED)

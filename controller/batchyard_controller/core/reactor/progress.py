@@ -351,8 +351,8 @@ class Progress:
         self._world.followers.pop(job.id, None)
         for dependent_id in self._world.dependents.pop(job.id, ()):
             dependent = self._world.jobs.get(dependent_id)
-            if dependent is None or dependent.state is not JobState.PENDING:
-                continue  # it ended before, and may be forgotten
+            if dependent is None or dependent.state is not JobState.PENDING or not dependent.unmet:
+                continue  # it ended before, and may be forgotten, or was adopted and has had its turn
             dependent.unmet -= 1
             failure = failure_by(dependent, job)
             if failure:
