@@ -341,7 +341,7 @@ class Sessions:
                 tell(command.text, **dict(command.details))
                 continue
             session = self._sessions.get(command.host_id)
-            if session is None:
+            if session is None or (isinstance(command, SendStart) and command.session != session.number):
                 continue
             if isinstance(command, EndSession):
                 self._hang_up(session, command)

@@ -344,17 +344,59 @@ TestNodes.settings = settings(max_examples=60, stateful_step_count=40, deadline=
 TestNodes.pytestmark = [pytest.mark.timeout(600)]
 
 
-def test_a_node_that_is_told_to_start_as_its_host_joins_ends_by_its_agents_word() -> None:
-    """Its main node's start and end come in one report. Found by the simulation: it was given up, and ran."""
+@pytest.mark.parametrize("boot_id", ["1", "2"])
+def test_a_node_that_is_told_to_start_as_its_host_joins_ends_by_its_agents_word(boot_id: str) -> None:
+    """
+    Its main node's start and end come in one report. Found by the simulation: it was given up, and ran.
+
+    So it was after a reboot, which takes away what was told before alone.
+    """
     yard = Yard()
     yard.environment()
     yard.queue()
-    yard.host("a")
+    yard.host("a", boot_id="1")
     job = yard.submit(container=None, nodes=nodes(2), retry=RetryStrategy(attempts=2))
     yard.plan()
     main, other = sorted(yard.live())
-    commands = yard.host("a", ended_report(main, exit_code=1), session=2)
+    commands = yard.host("a", ended_report(main, exit_code=1), session=2, boot_id=boot_id)
     assert [type(command) for command in commands][:2] == [SendStart, SendStop]
     assert set(yard.live()) == {other}, "it may run by now"
     yard.ended(other, 143, EndCause.STOPPED)
     assert yard.state(job.id) is JobState.RUNNABLE
+
+
+def test_a_node_whose_host_is_away_is_told_to_start_as_that_joins(spread: tuple[Yard, Job]) -> None:
+    yard, _ = spread
+    main, other = sorted(yard.live())
+    away = HostId(yard.live()[other])
+    yard.apply(HostLeft(host_id=away, session=1))
+    assert yard.started(main) == []
+    (start,) = yard.host(away, session=2)
+    assert isinstance(start, SendStart)
+    assert (start.session, [attempt.id for attempt in start.attempts]) == (2, [other])
+
+
+def test_a_node_whose_host_is_away_is_told_nothing_if_its_main_node_ends_before_that_joins(
+    spread: tuple[Yard, Job],
+) -> None:
+    """Found by the simulation: it was told over the session that began meanwhile, and given up as that joined."""
+    yard, job = spread
+    main, other = sorted(yard.live())
+    away = HostId(yard.live()[other])
+    yard.apply(HostLeft(host_id=away, session=1))
+    assert SendStart not in map(type, yard.report(ended_report(main, exit_code=1)))
+    assert SendStart not in map(type, yard.host(away, session=2))
+    assert (yard.live(), yard.state(job.id)) == ({}, JobState.RUNNABLE)
+
+
+@pytest.fixture
+def spread() -> tuple[Yard, Job]:
+    """Return a job of two nodes that are placed on a host each."""
+    yard = Yard()
+    yard.environment()
+    yard.queue()
+    for name in HOSTS[:2]:
+        yard.host(name)
+    job = yard.submit(container=None, nodes=nodes(2, cpu=3000), retry=RetryStrategy(attempts=2))
+    yard.plan()
+    return yard, job

@@ -21,7 +21,7 @@ from batchyard.v1.job_pb2_grpc import JobServiceStub
 from batchyard_controller import driver
 from batchyard_controller.app import clock
 from batchyard_controller.core import limits
-from batchyard_controller.core.commands import EndSession
+from batchyard_controller.core.commands import EndSession, SendStart
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.doors import Door, PeerKind
 from batchyard_controller.services.hosts import PAGE_BYTES_MAX
@@ -331,6 +331,20 @@ async def test_starts_carry_the_number_of_their_session(yard: MemoryController) 
     await yard.submit()
     start = await agent.hear("start")
     assert (start.session, bool(start.session)) == (welcome.session, True)
+
+
+async def test_start_that_was_decided_before_a_session_began_is_not_sent_over_that(yard: MemoryController) -> None:
+    """Its commit may last for as long as a host needs to come back, after a reboot which makes it lose what it was told."""
+    agent = HandAgent(yard)
+    welcome = await agent.join()
+    await yard.submit()
+    await agent.hear("start")
+    host_id, leader = HostId(HOST_ID), yard.leadership.driver
+    claimed = await leader.read(lambda world: tuple(world.attempts.values()))
+    for session in (0, welcome.session - 1):
+        late = SendStart(host_id, session, claimed)
+        await leader.read(lambda world, late=late: yard.sessions.carry_out(world, [late]))  # type: ignore[misc]
+    await agent.hear_nothing()
 
 
 async def test_suspected_host_is_named_with_its_reason(yard: MemoryController) -> None:

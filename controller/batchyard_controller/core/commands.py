@@ -20,9 +20,16 @@ from batchyard_controller.core.model.endings import Trigger
 
 @dataclass(frozen=True, slots=True)
 class SendStart:
-    """Tell a host to run attempts that are claimed for it."""
+    """
+    Tell a host to run attempts that are claimed for it.
+
+    Attributes:
+        session: The one that the host had when this was decided. One that began since is not for it: as the host
+            joins, it is decided anew what it runs, and what it said then may be older than a start sent before.
+    """
 
     host_id: HostId
+    session: int
     attempts: tuple[Attempt, ...]
 
 

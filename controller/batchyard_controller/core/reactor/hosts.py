@@ -102,7 +102,7 @@ def _settle(world: World, host: Host, event: HostJoined, now: Instant, out: Out)
     told = {attempt.id for command in out if isinstance(command, SendStart) for attempt in command.attempts}
     asked = {attempt.id for attempt in host.attempts.values() if attempt.is_stopping and is_told(world, attempt)}
     for attempt in unsaid:
-        if attempt.id in told and not is_rebooted:
+        if attempt.id in told:
             continue  # just now, perhaps as its main node's start and end came in one report: its agent answers
         if is_rebooted:
             # It may have run here, and the machine's journal knows nothing of it.

@@ -57,12 +57,15 @@ def is_left_over(world: World, attempt: Attempt) -> bool:
 
 
 def starts(world: World, attempts: Iterable[Attempt]) -> Out:
-    """Return what tells hosts to start those attempts that may be."""
+    """Return what tells hosts to start those attempts that may be; one without a session hears of them as it joins."""
     by_host: dict[HostId, list[Attempt]] = {}
     for attempt in attempts:
         if may_start(world, attempt):
             by_host.setdefault(attempt.host_id, []).append(attempt)
-    return [SendStart(host_id, tuple(told)) for host_id, told in by_host.items()]
+    sessions = {host_id: world.hosts[host_id].session for host_id in by_host}
+    return [
+        SendStart(host_id, sessions[host_id], tuple(told)) for host_id, told in by_host.items() if sessions[host_id]
+    ]
 
 
 def on_node_started(world: World, unit: Unit, out: Out) -> None:
