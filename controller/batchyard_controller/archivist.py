@@ -24,6 +24,9 @@ from .store.archive import Archive, Archived, archived
 JOBS_MAX = 1_000
 """Jobs that go at a time: about 20 ms of the loop."""
 
+JOBS_A_MS_MAX = 1_000
+"""Jobs that nobody submits in a millisecond, year in, year out."""
+
 LOOK_S = 1.0
 RETRY_S = 5.0
 FORGET_S = 3600.0
@@ -45,18 +48,20 @@ class Archivist:
         self._term = 0
         self._told = ""
 
-    async def open_term(self, term: int) -> int:
+    async def open_term(self, term: int, now: Instant) -> int:
         """
         Begin a term, by its epoch with its generation.
 
-        Returns the highest number in the order of submission that is there, 0 where none can be read.
+        Returns the highest number in the order of submission that is there. Where none can be read it is one by the
+        date, which no leader before has reached: a store that was lost, or put back from a backup, does not know how
+        far they came.
         """
         self._term = term
         try:
             return await self.archive.open_term(term)
         except UnavailableError as err:
             self._tell(str(err))
-            return 0
+            return now.wall_ms * JOBS_A_MS_MAX
 
     async def serve(self, driver: Driver) -> None:
         """Move jobs until the term ends; open the archive anew when whoever asked it had no answer."""

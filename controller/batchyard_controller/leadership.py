@@ -60,8 +60,8 @@ class Archivist(Protocol):
     def archive(self) -> Archive:
         """Where they go."""
 
-    async def open_term(self, term: int) -> int:
-        """Begin a term, by its epoch with its generation; return the highest number in the order of submission of what is there."""
+    async def open_term(self, term: int, now: Instant) -> int:
+        """Begin a term, by its epoch with its generation; return after which number in the order of submission its jobs come."""
 
     async def serve(self, driver: Driver) -> None:
         """Move jobs until the term ends."""
@@ -199,7 +199,7 @@ async def lead(
             generation = world.generation
             term = in_generation(generation, epoch)
             if archivist is not None:
-                world.last_seq = max(world.last_seq, await archivist.open_term(term))
+                world.last_seq = max(world.last_seq, await archivist.open_term(term, clock()))
             log.info("leading", epoch=epoch, generation=generation, jobs=len(world.jobs), hosts=len(world.hosts))
             told = ""
             driver = Driver(store, epoch, world, open_sink(term), clock, metrics, bounds)

@@ -181,3 +181,29 @@ async def test_an_archive_that_comes_back_is_read_again_though_no_job_is_due(
         with pytest.raises(grpc.aio.AioRpcError, match="archive"):
             await yard.jobs.SubmitJob(submission("job", request_id="yours"))
         assert await answered(yard, request_id="yours") != first
+
+
+async def test_no_number_is_given_twice_where_the_store_was_lost_and_its_archive_is_away(
+    data: MemoryData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list goes by numbers in the order of submission: of two jobs of one number it would show one."""
+    monkeypatch.setattr(archivists, "RETRY_S", 0.1)
+    folder, elsewhere = tmp_path / "archive", tmp_path / "elsewhere"
+    async with controller(data, folder) as yard:
+        await yard.until_leads()
+        await yard.furnish()
+        archived, _, *kept = await run(yard, 0, 0, 0, 0)
+        await until_left(yard)
+    folder.rename(elsewhere)
+    folder.write_text("")  # nothing can be read there
+    async with controller(MemoryData(), folder) as yard:
+        await yard.until_leads()
+        await yard.furnish()
+        first, second = await yard.submit(), await yard.submit()
+        folder.unlink()
+        elsewhere.rename(folder)
+        await answered(yard, request_id="mine")
+        found = await listed(yard, oldest_first=True)
+        assert found[0] == archived
+        assert found[2:4] == [first, second]
+        assert not set(kept) & set(found), "they went with the store"
