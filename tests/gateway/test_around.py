@@ -169,6 +169,10 @@ async def test_a_cluster_lists_its_tasks_that_have_not_ended(yard: Around) -> No
         ({"launchType": "FARGATE"}, []),
     ):
         assert (await yard.call(ecs.list_tasks, cluster=CLUSTER, **asked))["taskArns"] == found
+    for each in (job.id, array):
+        await yard.client.terminate_job(each, "all is seen")
+        await yard.client.wait(each, timeout_s=60)
+    assert await yard.call(ecs.list_tasks, cluster=CLUSTER) == {"taskArns": []}
 
 
 async def test_what_cannot_be_listed_is_refused(yard: Around) -> None:
