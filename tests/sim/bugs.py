@@ -20,9 +20,10 @@ from batchyard_controller import driver as controller_driver
 from batchyard_controller import leadership
 from batchyard_controller.core import limits
 from batchyard_controller.core.events import JobsArchived
+from batchyard_controller.core.jobs import dependencies
 from batchyard_controller.core.model import attempts
 from batchyard_controller.core.placement.clearings import Clearings
-from batchyard_controller.core.reactor import adoption, hosts, recovery
+from batchyard_controller.core.reactor import adoption, hosts, progress, recovery
 from batchyard_controller.core.reactor import apply as reactor_apply
 from batchyard_controller.core.world import fences
 from batchyard_controller.core.world.brake import Brake
@@ -279,6 +280,25 @@ def _gives_up_again() -> Patches:
     yield Clearings, "_keep_on", keep_on
 
 
+def _ignores_failures() -> Patches:
+    yield dependencies, "_is_met_by", lambda *_: True
+
+
+def _counts_no_runners() -> Patches:
+    yield progress, "ACTIVE_STATES", frozenset()
+
+
+def _forgets_marks() -> Patches:
+    def forgetful(*args: Any) -> Any:
+        world = yield from recovery.restoring(*args)
+        for host in world.hosts.values():
+            host.record = replace(host.record, cordoned=False, draining=False)
+            world.refresh_host(host)
+        return world
+
+    yield leadership, "restoring", forgetful
+
+
 BUGS = {
     "A11": Bug(text="a timeout is counted by the wall clock", patches=_wall_clock),
     "B2": Bug(
@@ -329,5 +349,16 @@ BUGS = {
     ),
     "gives-up-again": Bug(
         text="a gang that cannot have its hosts gives them up with each plan", patches=_gives_up_again, needs=("crowd",)
+    ),
+    "ignores-failures": Bug(
+        text="who waited for one that failed has its turn all the same", patches=_ignores_failures, needs=("orders",)
+    ),
+    "forgets-marks": Bug(
+        text="that a host is cordoned or drained is forgotten with a leader", patches=_forgets_marks, needs=("marks",)
+    ),
+    "counts-no-runners": Bug(
+        text="of a bounded array those that run do not count, nor nodes that are left of a try",
+        patches=_counts_no_runners,
+        needs=("orders",),
     ),
 }

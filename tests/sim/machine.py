@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from batchyard.ids import AttemptId
+from batchyard.ids import AttemptId, split_attempt_id, split_job_id
 from batchyard_agent.books import SYNC_S
 from batchyard_agent.core.attempts import Attempt, Meta
 from batchyard_agent.core.events import Now
@@ -281,13 +281,14 @@ class Runtime:
     def launch(self, spec: LaunchSpec) -> None:
         if spec.attempt_id in self._machine.running:
             raise FileExistsError(f"{spec.attempt_id} was launched before")
-        _, duration_s, exit_code, manners = spec.container.command
+        _, duration_s, exit_code, manners, *failing = spec.container.command
+        index = split_job_id(split_attempt_id(spec.attempt_id)[0])[1]
         running = Running(
             attempt_id=spec.attempt_id,
             host_id=self._host_id,
             cpu_millis=spec.container.resources.cpu_millis,
             duration_s=float(duration_s),
-            exit_code=int(exit_code),
+            exit_code=1 if str(index) in failing else int(exit_code),
             is_stubborn=manners == "stubborn",
             fence_ms=spec.fence_ms,
         )

@@ -39,6 +39,9 @@ class Operator:
         """Hosts that he said are gone, at first."""
         self.released_at = -1.0
         """When he let go of the brake."""
+        self.closed: set[str] = set()
+        """Hosts that are to get no work, as he has been told that they are marked so."""
+        self._marks: set[str] = set()
         self._yard = yard
         self._patience_s = Random(f"operator {yard.dice.random()}").choice(PATIENCE_S)
         self._stubs = [host_pb2_grpc.HostServiceStub(channel) for channel in channels.values()]  # type: ignore[no-untyped-call]
@@ -66,6 +69,37 @@ class Operator:
         keeps = {running.host_id for running in machine.running.values() if running.ended is None}
         own = [machine.disk.meta.host_id] if machine.is_refused else []
         return [each for each in (*machine.former_ids, *own) if each not in keeps]
+
+    def mark(self, who: str, how: str, span: float) -> None:
+        """Have a host cordoned, drained or taken away, and take that back after a while."""
+        machine = self._yard.machines[who]
+        host_id = machine.disk.meta.host_id
+        if host_id not in self._marks:
+            self._marks.add(host_id)
+            self.program.start(self._mark(machine, host_id, how, span))
+
+    async def _mark(self, machine: Machine, host_id: str, how: str, span: float) -> None:
+        make: Any = {
+            "cordon": host_pb2.CordonHostRequest,
+            "drain": host_pb2.DrainHostRequest,
+            "reclaim": host_pb2.ReclaimHostRequest,
+        }
+        is_done = await self._insist(machine, f"{how.title()}Host", make[how](host=host_id))
+        if is_done and how != "reclaim":  # that one is over when it boots again
+            self.closed.add(host_id)
+        await asyncio.sleep(span)
+        self.closed.discard(host_id)
+        undo = "reclaim" if how == "reclaim" else "cordon"
+        await self._insist(machine, f"{undo.title()}Host", make[undo](host=host_id, undo=True))
+        self._marks.discard(host_id)
+
+    async def _insist(self, machine: Machine, how: str, request: Any) -> bool:
+        """Ask until it is done, or the machine is another host, and say whether it is."""
+        while machine.disk.meta.host_id == request.host:
+            if await self._ask(how, request) is not None:
+                return True
+            await asyncio.sleep(LOOK_S)
+        return False
 
     async def _release(self) -> None:
         summary = await self._ask("SummarizeHosts", host_pb2.SummarizeHostsRequest())

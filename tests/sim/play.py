@@ -11,12 +11,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .bugs import BUGS
+from .stand_ins import in_place_of_the_real
 from .story import Step, story, traits
 from .witness import Violation
-from .yard import Yard, in_place_of_the_real
+from .yard import Yard
 
 _KEPT: list[Yard] = []
 """What is finalized would act once more, so nothing ever is."""
+
+_OF_DIGITS: dict[int, tuple[str, ...]] = {
+    0: ("restore",),
+    2: ("marks",),
+    3: ("orders",),
+    5: ("crowd",),
+    7: ("marks", "orders"),
+    8: ("orders", "restore"),
+}
+"""What a seed's story has besides what it draws, by its last digit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +49,13 @@ def steps_of(seed: int, bug: str = "") -> list[Step]:
     """
     Return the story of a seed, with what a planted bug needs to show.
 
-    Without one a backup is put back in each tenth, and hosts are crowded in another tenth.
+    Without one its last digit says what it has besides.
     """
     return story(seed, _needs(seed, bug))
 
 
 def _needs(seed: int, bug: str) -> tuple[str, ...]:
-    if bug:
-        return BUGS[bug].needs
-    return {0: ("restore",), 5: ("crowd",)}.get(seed % 10, ())
+    return BUGS[bug].needs if bug else _OF_DIGITS.get(seed % 10, ())
 
 
 def play(seed: int, bug: str = "", steps: Sequence[Step] | None = None, *, tell: bool = False) -> Outcome:
@@ -76,10 +85,10 @@ def play_and_keep(seeds: Sequence[int], bug: str = "") -> list[Outcome]:
 def _play(
     seed: int, bug: str, steps: Sequence[Step], *, tell: bool = False, keep: Callable[[Yard], None] = lambda _: None
 ) -> Outcome:
-    yard = Yard.__new__(Yard)
+    yard, of_seed = Yard.__new__(Yard), traits(seed, _needs(seed, bug))
     keep(yard)
-    with in_place_of_the_real(yard), BUGS[bug].plant() if bug else contextlib.nullcontext():
-        yard.__init__(seed, traits(seed, _needs(seed, bug)))  # type: ignore[misc]  # its programs already look for its network
+    with in_place_of_the_real(yard, of_seed), BUGS[bug].plant() if bug else contextlib.nullcontext():
+        yard.__init__(seed, of_seed)  # type: ignore[misc]  # its programs already look for its network
         yard.play(list(steps))
         yard.shelf.clear()
         label = yard.witness.label

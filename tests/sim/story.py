@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from batchyard_controller.core.model.chunks import CHUNK
+
 CHAOS_S = 150.0
 """How long things are asked and fail; then all is mended, and has to come to rest."""
 MACHINES = ("alpha", "beta", "gamma")
@@ -55,6 +57,7 @@ class Traits:
         low_fence_s, high_fence_s: The fences of the queues.
         old_agent: The machine whose agent knows of no fences but its host's; empty: none.
         is_narrow: Each transaction of the store holds one atom.
+        chunk: Children of an array that have a record in common.
     """
 
     keep_jobs: int | None = None
@@ -65,6 +68,7 @@ class Traits:
     high_fence_s: int = 0
     old_agent: str = ""
     is_narrow: bool = False
+    chunk: int = CHUNK
 
 
 def traits(seed: int, more: tuple[str, ...] = ()) -> Traits:
@@ -82,6 +86,7 @@ def traits(seed: int, more: tuple[str, ...] = ()) -> Traits:
         low_fence_s=dice.choice(FENCES_S) * fences,
         high_fence_s=dice.choice(FENCES_S) * fences,
         old_agent=dice.choice(MACHINES) if dice.random() < 0.2 or is_old else "",
+        chunk=2 if "orders" in more else CHUNK,  # as if its arrays were long
     )
 
 
@@ -236,10 +241,65 @@ def _crowds(dice: Random) -> list[Step]:
     return steps
 
 
+def _marks(dice: Random) -> list[Step]:
+    """Have hosts cordoned, drained and taken away for a while."""
+    return [
+        Step(
+            round(dice.uniform(3, CHAOS_S - 30), 1),
+            "mark",
+            {"who": _machine(dice), "how": dice.choice(["cordon", "drain", "reclaim"]), "span": _span(dice)},
+        )
+        for _ in range(dice.randint(2, 5))
+    ]
+
+
+def _orders(dice: Random) -> list[Step]:
+    """Ask for arrays whose children wait for one another, or are bounded, and for what waits for an end of some kind."""
+    size, at = dice.randint(3, 5), dice.uniform(1, 40)
+
+    def array(**more: Any) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "shape": "array",
+            "size": size,
+            "cpu": 1000,
+            "duration": round(dice.choice([0.2, 3.0, 10.0]) * dice.uniform(0.5, 1.5), 1),
+            "exit": 0,
+            "queue": dice.choice(["low", "low", "high"]),
+            "attempts": dice.choice([1, 2, 3]),
+            "manners": dice.choice(["good", "stubborn"]),
+        }
+        if dice.random() < 0.3:
+            fields["fails"] = (dice.randrange(size),)
+        if dice.random() < 0.3:
+            fields["bound"] = dice.randint(1, 2)
+        return fields | more
+
+    wishes = {
+        "first": array(is_sequential=dice.random() < 0.5),
+        "second": array(is_sequential=dice.random() < 0.3, counterpart="first"),
+        "third": array(counterpart=dice.choice(["first", "second"])),
+        "bounded": array(size=8, bound=dice.randint(1, 3), max_fails=dice.choice([None, None, 0, 1])),
+    }
+    for label in ("last", "after-all"):
+        after = tuple(dice.sample(["first", "second", "bounded"], 2))
+        shape = dice.choice([{"shape": "single", "size": 0}, {"shape": "nodes", "size": 2, "fails": ()}])
+        wishes[label] = array(**shape, bound=0, after=after, kind=dice.choice(["", "AFTER_ANY", "AFTER_FAILURE"]))
+    steps = []
+    for label, wish in wishes.items():
+        steps.append(Step(round(at, 1), "submit", {"label": label, **wish}))
+        at += dice.choice([0.1, 2.0, 15.0]) * dice.uniform(0.5, 1.5)
+        if dice.random() < 0.15:
+            verb = dice.choice(["cancel", "terminate"])
+            steps.append(Step(round(at + dice.uniform(0, 30), 1), verb, {"label": label}))
+    return steps
+
+
 EXTRA: dict[str, Callable[[Random], list[Step]]] = {
     "restore": _restores,
     "compact": _compactions,
     "old-agent": _lonely_runs,
     "crowd": _crowds,
+    "orders": _orders,
+    "marks": _marks,
 }
 """Faults, and wishes, at times at which they matter to each other; see `play.steps_of`."""

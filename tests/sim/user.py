@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class User:
             for address, channel in channels.items()
         }
         self._address = next(iter(channels))
-        self._requests: dict[str, job_pb2.SubmitJobRequest] = {}
+        self.requests: dict[str, job_pb2.SubmitJobRequest] = {}
         program.start(self._look())
 
     def submit(self, label: str, **job: Any) -> None:
@@ -56,9 +57,7 @@ class User:
         self.program.start(self._stop(label, how))
 
     async def _submit(self, label: str, job: dict[str, Any]) -> None:
-        known = self._yard.witness.acknowledged
-        request = request_of(label, job, [known[other] for other in job.get("after", ()) if other in known])
-        self._requests[label] = request
+        request = self.requests[label] = request_of(label, job, self._yard.witness.acknowledged)
         answer = await self._until_answered(f"submit {label}", "SubmitJob", request)
         if answer is not None:
             self._yard.witness.submitted(label, answer.job_id)
@@ -115,29 +114,31 @@ class User:
             if self._dice.random() < AGAIN:
                 await self._submit_again(label)
                 continue
+            was_restored = self._yard.was_restored
             try:
                 request = job_pb2.DescribeJobsRequest(job_ids=[known[label]])
                 answer = await self._ask("DescribeJobs", request)
             except BatchyardError:
                 continue
-            self._yard.witness.described(label, answer.jobs[0] if answer.jobs else None)
+            if self._yard.was_restored is was_restored:
+                self._yard.witness.described(label, answer.jobs[0] if answer.jobs else None)
 
     async def _submit_again(self, label: str) -> None:
         """Submit by the same request what was acknowledged, as who lost the answer."""
         was_restored = self._yard.was_restored
         try:
-            answer = await self._ask("SubmitJob", self._requests[label])
+            answer = await self._ask("SubmitJob", self.requests[label])
         except BatchyardError:
             return
         if self._yard.was_restored is was_restored:
             self._yard.witness.submitted(label, answer.job_id, is_again=True)
 
 
-def request_of(label: str, job: dict[str, Any], after: list[str]) -> job_pb2.SubmitJobRequest:
-    """Write what a story's job asks."""
+def request_of(label: str, job: dict[str, Any], known: Mapping[str, str]) -> job_pb2.SubmitJobRequest:
+    """Write what a story's job asks, which waits for those alone whose submission is known to be acknowledged."""
+    command = ["work", str(job["duration"]), str(job["exit"]), job["manners"], *map(str, job.get("fails", ()))]
     container = job_definition_pb2.ContainerProperties(
-        command=["work", str(job["duration"]), str(job["exit"]), job["manners"]],
-        resources=resources_pb2.Resources(cpu_millis=job["cpu"], memory_mib=100),
+        command=command, resources=resources_pb2.Resources(cpu_millis=job["cpu"], memory_mib=100)
     )
     request = job_pb2.SubmitJobRequest(
         name=label,
@@ -146,7 +147,7 @@ def request_of(label: str, job: dict[str, Any], after: list[str]) -> job_pb2.Sub
         timeout_s=job.get("timeout", 0),
         fence_s=job.get("fence", 0),
         retry_strategy=job_definition_pb2.RetryStrategy(attempts=job["attempts"]),
-        depends_on=[job_pb2.Dependency(job_id=job_id) for job_id in after],
+        depends_on=_dependencies(job, known),
     )
     match job["shape"]:
         case "nodes":
@@ -156,6 +157,19 @@ def request_of(label: str, job: dict[str, Any], after: list[str]) -> job_pb2.Sub
         case "array":
             request.container.CopyFrom(container)
             request.array_size = job["size"]
+            request.array_concurrency = job.get("bound", 0)
+            if job.get("max_fails") is not None:
+                request.array_max_fails = job["max_fails"]
         case _:
             request.container.CopyFrom(container)
     return request
+
+
+def _dependencies(job: dict[str, Any], known: Mapping[str, str]) -> list[job_pb2.Dependency]:
+    kind = job_pb2.DependencyType.Value(f"DEPENDENCY_TYPE_{job.get('kind') or 'UNSPECIFIED'}")
+    found = [job_pb2.Dependency(job_id=known[other], type=kind) for other in job.get("after", ()) if other in known]
+    if (counterpart := job.get("counterpart")) in known:
+        found.append(job_pb2.Dependency(job_id=known[counterpart], type=job_pb2.DEPENDENCY_TYPE_N_TO_N))
+    if job.get("is_sequential"):
+        found.append(job_pb2.Dependency(type=job_pb2.DEPENDENCY_TYPE_SEQUENTIAL))
+    return found

@@ -2,9 +2,9 @@
 The witness: sees starts and ends with its own eyes, each commit, each answer, and holds the invariants to them.
 
 I1 lost, I2 once, I3 no overlap, I4 claimed, I5 truth, I6 capacity, I7 monotone, I8 leader, I9 clean,
-I10 answers; and four that these do not say: B, who is given up though too many fell silent at once; H, what
-is claimed for a host that nobody hears; L, all comes to rest once nothing fails any more; X, a program
-broke. It knows nothing of faults but which machines were damaged, and believes no program's word.
+I10 answers; and five that these do not say: B, who is given up though too many fell silent at once; H, what
+is claimed for a host that nobody hears; L, all comes to rest once nothing fails any more; O, who waits for
+whom; X, a program broke. It knows nothing of faults but which machines were damaged, and believes no program's word.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from batchyard_controller.store.moves import PREFIX
 
 from .etcd import Commit
 from .machine import Machine, Running
+from .orders import Orders
 
 if TYPE_CHECKING:
     from .yard import Yard
@@ -64,16 +65,19 @@ class Witness:
     def __init__(self, yard: Yard) -> None:
         self.yard = yard
         self.violations: list[Violation] = []
+        self.orders = Orders(self)
         self.counts: Counter[str] = Counter()
         self.runs: dict[str, Run] = {}
         self.acknowledged: dict[str, str] = {}
         """Job ids by label."""
         self.labels: dict[str, str] = {}
-        self._by_unit: dict[str, list[str]] = {}
+        self.by_unit: dict[str, list[str]] = {}
+        """Attempts that ran, in the order of their starts."""
         self.claims: dict[str, dict[str, Any]] = {}
         self.claimed_at: dict[str, float] = {}
         self._unclaimed: set[str] = set()
-        self._endings: dict[str, Any] = {}
+        self.endings: dict[str, Any] = {}
+        """How jobs ended, as stored."""
         self._seen_final: dict[str, int] = {}
         self._epoch = 0
         self.given_up: list[str] = []
@@ -83,7 +87,7 @@ class Witness:
 
     def forget_endings(self) -> None:
         """Let jobs end anew, as a backup does not know how they ended."""
-        self._endings.clear()
+        self.endings.clear()
         self._seen_final.clear()
         self._unclaimed.clear()
 
@@ -111,7 +115,7 @@ class Witness:
             self.counts["twice"] += 1
             self.violated("I2", f"{attempt_id} is started a second time, on {machine.name}")
         unit = attempt_id.rpartition("#")[0]
-        for other_id in self._by_unit.get(unit, ()):
+        for other_id in self.by_unit.get(unit, ()):
             other = self.runs[other_id]
             if other.ended_at is None and other_id != attempt_id:
                 self.counts["overlaps"] += 1
@@ -125,7 +129,8 @@ class Witness:
         if used > machine.cpu_millis:
             self.violated("I6", f"{machine.name} runs {used} of {machine.cpu_millis} millis of its CPUs")
         self.runs[attempt_id] = Run(machine.name, self.yard.loop.time())
-        self._by_unit.setdefault(unit, []).append(attempt_id)
+        self.by_unit.setdefault(unit, []).append(attempt_id)
+        self.orders.look_at_start(attempt_id)
 
     def ended(self, machine: Machine, running: Running, code: int | None) -> None:
         run = self.runs[running.attempt_id]
@@ -173,15 +178,18 @@ class Witness:
             return
         if name in self._unclaimed and not self.yard.was_restored:
             self.violated("I7", f"{name} is claimed again after it ended")
-        self.claims[name] = json.loads(value)
+        claim = json.loads(value)
+        if name not in self.claims and claim["host_id"] in self.yard.operator.closed and not self.yard.was_restored:
+            self.violated("H", f"{name} is claimed for {claim['host_id']}, which is to get no work")
+        self.claims[name] = claim
         self.claimed_at.setdefault(name, self.yard.loop.time())
 
     def _on_state(self, job_id: str, state: dict[str, Any]) -> None:
         ending = state.get("ending")
-        if job_id in self._endings and ending != self._endings[job_id] and not self.yard.was_restored:
-            self.violated("I7", f"{job_id} ended by {self._endings[job_id]}, now by {ending}")
+        if job_id in self.endings and ending != self.endings[job_id] and not self.yard.was_restored:
+            self.violated("I7", f"{job_id} ended by {self.endings[job_id]}, now by {ending}")
         if ending is not None:
-            self._endings[job_id] = ending
+            self.endings[job_id] = ending
 
     def _on_left(self, job_id: str) -> None:
         """Look at the archive for a job that was deleted in the store."""
@@ -234,6 +242,7 @@ class Witness:
             self.labels.setdefault(job.id, job.name)
             for unit in units_of(job):
                 self._check_truth(unit)
+                self.orders.look_at_end(unit, jobs)
         stored = {key: value for key, value in pairs.items() if key != "leader" and not key.startswith(PREFIX)}
         afresh = {key: value for key, value, is_due in written(world) if is_due or key in stored}
         if stored != afresh:

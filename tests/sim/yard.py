@@ -6,57 +6,39 @@ It plays a story: first things are asked and fail, then all is mended and has to
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
-import grpc
-import structlog
 from tests.core.yard import Yard as Settings
 
 from batchyard.ids import JobId, uuid7
-from batchyard_agent import driver as agent_driver
-from batchyard_controller import app, archivist, leadership
+from batchyard_controller import archivist
 from batchyard_controller.core.model.restores import LAST_RESTORE
 from batchyard_controller.core.model.settings import Preemption
-from batchyard_controller.core.model.values import Instant
-from batchyard_controller.core.reactor.hosts import BRAKE_HOLDS
 from batchyard_controller.restore_command import begin_generation
-from batchyard_controller.store import archive as store_archive
-from batchyard_controller.store import etcd as etcd_store
-from batchyard_controller.store import etcd_janitor
-from batchyard_controller.store import lease as store_lease
 from batchyard_controller.store.codec import encode_record, encode_touched, load_records
 from batchyard_controller.store.keys import key_of
-from batchyard_controller.store.packing import LEADER_KEY, pack
-from batchyard_controller.store.protocol import Atom, Put
+from batchyard_controller.store.packing import LEADER_KEY
+from batchyard_controller.store.protocol import Put
 
-from .calls import Channel, Server
+from .calls import Channel
 from .etcd import ADDRESS, Commit, Etcd, Pair
 from .faults import Faults
-from .lease import Keeper, Line
-from .loop import _PROGRAM, EndlessError, Program, VirtualLoop
+from .loop import EndlessError, Program, VirtualLoop
 from .machine import WALL_MS, Machine
 from .network import Network, Site
 from .operator import Operator
 from .programs import PREFIX, AgentProgram, ControllerProgram
-from .shelf import Shelf, Worker
+from .shelf import Shelf
 from .story import CHAOS_S, CONTROLLERS, CPUS, Step, Traits
 from .user import User
 from .witness import Witness
 
 REST_S = 900.0
 """By then after the last fault all has to be at rest: hosts are distrusted for minutes, jobs take one or two."""
-POLL_S = 1.0
-"""How often who waits for leadership asks: a third of all that goes on would be that question."""
-IDLE_S = 5.0
-"""How often an agent looks at what no timer of its own is set for; whatever becomes due wakes it in time."""
 TWIN_REST_S = 10.0
 LARGER = 100
 """An etcd whose quota was reached is given so many times as much when all is mended."""
-FOR_OPERATORS = (BRAKE_HOLDS, "store")
-"""What controllers tell by an error of the log that is none of theirs."""
 CALM_S = 5.0
 """So long nothing may go on before it counts as rest: acknowledgements and removals follow ends."""
 
@@ -230,6 +212,8 @@ class Yard:
                 self.user.submit(**step.args)
             case "cancel" | "terminate":
                 self.user.stop(step.args["label"], f"{step.verb.title()}Job")
+            case "mark":
+                self.operator.mark(**step.args)
             case _:
                 self.witness.counts["faults"] += 1
                 self.faults.befall(step)
@@ -273,8 +257,7 @@ class Yard:
             world = leader.leadership.driver._world
             archived = self.shelf.jobs() if self.traits.keep_jobs is not None else {}
             self.witness.at_rest(world, self.stored(), archived)
-            records = self._load()
-            self.witness.same_when_restored(world, records, leader.clock())
+            self.witness.same_when_restored(world, self._load(), leader.clock())
 
     def _is_calm(self) -> bool:
         return not self._unrest()
@@ -330,71 +313,3 @@ def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _complain(yard: Yard) -> Any:
-    def note(logger: Any, method: str, words: dict[str, Any]) -> Any:
-        if words["event"] in FOR_OPERATORS:
-            raise structlog.DropEvent
-        yard.broken(f"{words.get('method', '')}", words.get("exc_info") or RuntimeError(str(words)))
-        raise structlog.DropEvent
-
-    return note
-
-
-@contextlib.contextmanager
-def in_place_of_the_real(yard: Yard) -> Iterator[None]:
-    """Let the programs find this world's network where they look for gRPC's, and their logs nobody."""
-
-    def open_channel(address: str, *_: Any, **__: Any) -> Channel:
-        program = _PROGRAM.get()
-        assert program is not None
-        site = yard.network._sites.get(id(program)) or Site(machine=program.name, program=program)
-        return Channel(yard.network, site, address)
-
-    def make_server(interceptors: Any, **_: Any) -> Server:
-        return Server(interceptors, lambda error: yard.broken("a server", error))
-
-    def read_clock() -> Instant:
-        """Read those of the controller that asks."""
-        program = _PROGRAM.get()
-        return next(each.clock() for each in yard.controllers.values() if each is not None and each.program is program)
-
-    def new_job_id() -> JobId:
-        return yard.new_job_id()
-
-    def read_time() -> float:
-        return yard.loop.time()
-
-    def cut(atoms: Sequence[Atom]) -> list[list[Atom]]:
-        return [[atom] for atom in atoms] or [[]] if yard.traits.is_narrow else pack(atoms)
-
-    twins = (
-        (grpc.aio, "insecure_channel", open_channel),
-        (grpc.aio, "server", make_server),
-        (agent_driver, "TICK_S", IDLE_S),
-        (app, "clock", read_clock),
-        (app, "new_job_id", new_job_id),
-        (leadership.garbage, "look_at_all", lambda: None),
-        (etcd_store, "_LEADER_POLL_S", POLL_S),
-        (etcd_store, "LeaseKeeper", lambda *of_lease: Keeper(yard.network, *of_lease)),
-        (etcd_store, "EtcdLine", Line),
-        (etcd_store, "now", read_time),
-        (etcd_store, "pack", cut),
-        (etcd_janitor, "now", read_time),
-        (etcd_janitor, "_read_quota", lambda *_: yard.etcd.space.quota_bytes),
-        (store_archive, "ThreadPoolExecutor", lambda **_: Worker(yard.shelf)),
-        (store_lease, "now", read_time),
-    )
-    former = [(owner, name, getattr(owner, name)) for owner, name, _ in twins]
-    config = structlog.get_config()
-    for owner, name, twin in twins:
-        setattr(owner, name, twin)
-    logs = structlog.make_filtering_bound_logger(40)
-    structlog.configure(processors=[_complain(yard)], wrapper_class=logs, cache_logger_on_first_use=False)
-    try:
-        yield
-    finally:
-        for owner, name, real in former:
-            setattr(owner, name, real)
-        structlog.configure(**config)
