@@ -25,7 +25,7 @@ from batchyard_controller.core.model import attempts
 from batchyard_controller.core.placement.clearings import Clearings
 from batchyard_controller.core.reactor import adoption, hosts, progress, recovery
 from batchyard_controller.core.reactor import apply as reactor_apply
-from batchyard_controller.core.world import fences
+from batchyard_controller.core.world import fences, records
 from batchyard_controller.core.world.brake import Brake
 from batchyard_controller.core.world.world import World
 from batchyard_controller.services import submissions
@@ -299,6 +299,10 @@ def _forgets_marks() -> Patches:
     yield leadership, "restoring", forgetful
 
 
+def _uses_up_nothing() -> Patches:
+    yield records, "_consume", lambda *_: None
+
+
 BUGS = {
     "A11": Bug(text="a timeout is counted by the wall clock", patches=_wall_clock),
     "B2": Bug(
@@ -355,6 +359,9 @@ BUGS = {
     ),
     "forgets-marks": Bug(
         text="that a host is cordoned or drained is forgotten with a leader", patches=_forgets_marks, needs=("marks",)
+    ),
+    "uses-up-nothing": Bug(
+        text="what tries use up is not counted when they end", patches=_uses_up_nothing, needs=("orders",)
     ),
     "counts-no-runners": Bug(
         text="of a bounded array those that run do not count, nor nodes that are left of a try",

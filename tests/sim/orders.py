@@ -2,7 +2,8 @@
 Orders: whom a job waits for, by what its user asked, held to what truly ran (O).
 
 Nothing starts before all that it waits for has ended as it asked; of a bounded array no more children
-run at once than may; and nobody ends for want of another who can still end as was asked.
+run at once than may, and no more licences are held than there are; what runs used up is counted; and
+nobody ends for want of another who can still end as was asked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from batchyard.v1 import job_pb2 as pb
 from batchyard_controller.core.model.dependencies import DependencyType
 from batchyard_controller.core.model.endings import Trigger
 from batchyard_controller.core.model.jobs import Job
-from batchyard_controller.core.model.units import Unit
+from batchyard_controller.core.model.units import Unit, units_of
+from batchyard_controller.core.world.world import World
+
+from .story import LICENCE, LICENCES, TOKEN
 
 if TYPE_CHECKING:
     from .witness import Witness
@@ -43,6 +47,9 @@ class Orders:
         running = [unit for unit in _children(job_id, request.array_size) if self._runs(unit)]
         if 0 < request.array_concurrency < len(running):
             self._witness.violated("O", f"of {job_id} {len(running)} run, and {request.array_concurrency} may")
+        holders = [unit for unit in self._witness.by_unit if self._takes(unit, LICENCE) and self._runs(unit)]
+        if len(holders) > LICENCES:
+            self._witness.violated("O", f"{holders} hold a licence each, of {LICENCES}")
 
     def _why_not_yet(self, dependency: pb.Dependency, job_id: str, index: int | None) -> str:
         match dependency.type:
@@ -79,6 +86,15 @@ class Orders:
         if awaited.state is not lost:
             self._witness.violated("O", f"{unit.id} ended for want of {awaited.id}, which is {awaited.state}")
 
+    def look_at_tokens(self, world: World, jobs: Mapping[JobId, Job]) -> None:
+        """Look whether what tries used up was counted: a commit that is cut short may count an end twice, none loses one."""
+        if TOKEN not in world.consumables or self._witness.yard.was_restored:
+            return
+        takers = [unit for job in jobs.values() for unit in units_of(job) if TOKEN in dict(unit.consumables)]
+        used = sum(ended.started_at_ms > 0 for unit in takers for ended in unit.attempts)
+        if (counted := world.consumables[TOKEN].consumed) < used:
+            self._witness.violated("O", f"{used} tokens were used up, {counted} are counted")
+
     # What was asked, and what ran ---------------------------------------------------------
 
     def _request(self, job_id: str) -> Any:
@@ -91,6 +107,14 @@ class Orders:
             yield from _children(job_id, request.array_size if request is not None else 0) or [job_id]
         else:
             yield node_id(job_id, request.nodes.main_node)
+
+    def _takes(self, unit: str, name: str) -> bool:
+        """Say whether a unit holds one of a resource while it runs; of nodes the main one does for all."""
+        job_id, index = split_job_id(unit)
+        request = self._request(job_id)
+        if request is None or name not in request.consumables:
+            return False
+        return not request.HasField("nodes") or index == request.nodes.main_node
 
     def _units(self, job_id: str) -> list[str]:
         """Return all of a job that may run."""

@@ -25,6 +25,8 @@ JOBS = (6, 14)
 FAULTS = (4, 14)
 KINDS = (1, 1, 2, 2, 3, 3, 4, 6)
 """How many kinds of faults a world has: the fewer, the more often each of them befalls it."""
+LICENCE, TOKEN, LICENCES, TOKENS = "licence", "token", 3, 1_000
+"""What jobs hold one of while they run, and what they use up; how many there are of each."""
 FENCE_S = 30
 """The shortest that may be set (FENCE_S_MIN): more happens in a minute."""
 FENCES_S = (0, 0, 30, 60, -1)
@@ -58,6 +60,7 @@ class Traits:
         old_agent: The machine whose agent knows of no fences but its host's; empty: none.
         is_narrow: Each transaction of the store holds one atom.
         chunk: Children of an array that have a record in common.
+        has_consumables: There are licences and tokens.
     """
 
     keep_jobs: int | None = None
@@ -69,6 +72,7 @@ class Traits:
     old_agent: str = ""
     is_narrow: bool = False
     chunk: int = CHUNK
+    has_consumables: bool = False
 
 
 def traits(seed: int, more: tuple[str, ...] = ()) -> Traits:
@@ -87,6 +91,7 @@ def traits(seed: int, more: tuple[str, ...] = ()) -> Traits:
         high_fence_s=dice.choice(FENCES_S) * fences,
         old_agent=dice.choice(MACHINES) if dice.random() < 0.2 or is_old else "",
         chunk=2 if "orders" in more else CHUNK,  # as if its arrays were long
+        has_consumables="orders" in more,
     )
 
 
@@ -272,6 +277,8 @@ def _orders(dice: Random) -> list[Step]:
             fields["fails"] = (dice.randrange(size),)
         if dice.random() < 0.3:
             fields["bound"] = dice.randint(1, 2)
+        if dice.random() < 0.5:
+            fields["takes"] = tuple(dice.sample([LICENCE, TOKEN], dice.randint(1, 2)))
         return fields | more
 
     wishes = {

@@ -39,6 +39,7 @@ FOUND = {
     "short-fences": (43, "I3"),
     "sums-twice": (19, "I9"),
     "trusts-old-agents": (20, "I3"),
+    "uses-up-nothing": (2, "O"),
 }
 """Which seed finds each of those that fall quickly, and by which invariant: one that only breaks a program shows nothing."""
 

@@ -148,6 +148,7 @@ def request_of(label: str, job: dict[str, Any], known: Mapping[str, str]) -> job
         fence_s=job.get("fence", 0),
         retry_strategy=job_definition_pb2.RetryStrategy(attempts=job["attempts"]),
         depends_on=_dependencies(job, known),
+        consumables=dict.fromkeys(job.get("takes", ()), 1),
     )
     match job["shape"]:
         case "nodes":

@@ -238,6 +238,7 @@ class Witness:
                 self.counts["lost"] += 1
                 self.violated("I1", f"{label} was acknowledged and is lost")
         self._check_archive(world, archived)
+        self.orders.look_at_tokens(world, jobs)
         for job in jobs.values():
             self.labels.setdefault(job.id, job.name)
             for unit in units_of(job):

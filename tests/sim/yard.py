@@ -30,7 +30,7 @@ from .network import Network, Site
 from .operator import Operator
 from .programs import PREFIX, AgentProgram, ControllerProgram
 from .shelf import Shelf
-from .story import CHAOS_S, CONTROLLERS, CPUS, Step, Traits
+from .story import CHAOS_S, CONTROLLERS, CPUS, LICENCE, LICENCES, TOKEN, TOKENS, Step, Traits
 from .user import User
 from .witness import Witness
 
@@ -100,6 +100,9 @@ class Yard:
         low, high = self.traits.low_fence_s, self.traits.high_fence_s
         settings.queue("low", priority=1, preemptible=True, fence_s=low)
         settings.queue("high", priority=5, preemption=Preemption.LOWER_PRIORITY, fence_s=high)
+        if self.traits.has_consumables:
+            settings.consumable(LICENCE, LICENCES)
+            settings.consumable(TOKEN, TOKENS, is_replenishable=False)
         for atom in encode_touched(settings.world, settings.world.ledger.take()):
             for change in atom:
                 assert isinstance(change, Put)
