@@ -190,6 +190,7 @@ def test_the_id_of_a_row_is_copied_whole(tab: Page, scene: Scene) -> None:
     tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
     tab.goto("/console/jobs")
     row = tab.locator(f"[id='row-{waits}']")
+    expect(row).to_contain_text("waits for a host")  # by then it is not drawn anew any more, with what is said in it
     tab.evaluate("() => { window.setTimeout = () => 0; }")  # what is said stays until it is seen
     row.get_by_role("button", name="Copy the id").click()
     expect(row).to_contain_text("Copied")

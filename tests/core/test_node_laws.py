@@ -340,7 +340,7 @@ def _never_fits(job: Job) -> bool:
 
 
 TestNodes = NodesMachine.TestCase
-TestNodes.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestNodes.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
 TestNodes.pytestmark = [pytest.mark.timeout(600)]
 
 
