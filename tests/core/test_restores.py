@@ -445,7 +445,10 @@ def test_after_an_end_is_told_a_retry_waits_as_all_do(backups: Backups) -> None:
     assert backups.yard.live() == {f"{job.id}#2": "beta"}
 
 
-def test_what_ran_on_in_place_of_what_the_backup_knows_may_be_too_much_for_a_while(backups: Backups) -> None:
+@pytest.mark.parametrize("is_led_anew", [False, True])
+def test_what_ran_on_in_place_of_what_the_backup_knows_may_be_too_much_for_a_while(
+    backups: Backups, *, is_led_anew: bool
+) -> None:
     first = backups.yard.submit(name="first", container=container(cpu=4000))
     attempt = backups.claim(first)
     second = backups.yard.submit(name="second", container=container(cpu=4000))
@@ -453,6 +456,12 @@ def test_what_ran_on_in_place_of_what_the_backup_knows_may_be_too_much_for_a_whi
     backups.put_back(backups.make())
     backups.hello(host, running(f"{second.id}#1"), has_more=True)
     assert backups.yard.live() == {attempt: host, f"{second.id}#1": host}
+    if is_led_anew:
+        shelf = backups.make()
+        shelf.check(backups.yard.world, backups.now)
+        backups.lead_again(shelf)
+        backups.later(1_000)
+        backups.hello(host, running(f"{second.id}#1"), has_more=True)
     backups.yard.ended(attempt, 0)
     assert backups.yard.state(first.id) is JobState.SUCCEEDED
     assert backups.yard.live()[f"{second.id}#1"] == host
