@@ -53,8 +53,8 @@ class Archivist:
         Begin a term, by its epoch with its generation.
 
         Returns the highest number in the order of submission that is there. Where none can be read it is one by the
-        date, which no leader before has reached: a store that was lost, or put back from a backup, does not know how
-        far they came.
+        date, which no leader before has reached, as far as clocks are right: a store that was lost, or put back from
+        a backup, does not know how far they came.
         """
         self._term = term
         try:

@@ -8,7 +8,7 @@ nobody ends for want of another who can still end as was asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from batchyard.ids import JobId, child_id, node_id, split_attempt_id, split_job_id
@@ -63,7 +63,7 @@ class Orders:
                 is_wanted = dependency.type == pb.DEPENDENCY_TYPE_AFTER_ANY or ending["trigger"] not in _WELL
                 return f"{dependency.job_id} has not ended so" if is_late or not is_wanted else ""
             case _:
-                awaited = list(self._mains(dependency.job_id))
+                awaited = self._mains(dependency.job_id)
         late = [unit for unit in awaited if not self._has_succeeded(unit)]
         return f"{late[0]} has not succeeded" if late else ""
 
@@ -100,13 +100,12 @@ class Orders:
     def _request(self, job_id: str) -> Any:
         return self._witness.yard.user.requests.get(self._witness.labels.get(job_id, ""))
 
-    def _mains(self, job_id: str) -> Iterator[str]:
-        """Yield whose success is a job's."""
+    def _mains(self, job_id: str) -> list[str]:
+        """Return whose success is a job's."""
         request = self._request(job_id)
-        if request is None or not request.HasField("nodes"):
-            yield from _children(job_id, request.array_size if request is not None else 0) or [job_id]
-        else:
-            yield node_id(job_id, request.nodes.main_node)
+        if request.HasField("nodes"):
+            return [node_id(job_id, request.nodes.main_node)]
+        return _children(job_id, request.array_size) or [job_id]
 
     def _takes(self, unit: str, name: str) -> bool:
         """Say whether a unit holds one of a resource while it runs; of nodes the main one does for all."""

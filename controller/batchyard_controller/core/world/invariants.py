@@ -69,7 +69,8 @@ def _check_no_host_is_overcommitted(world: World) -> None:
         assert used == world.fleet.allocated(host_id), (
             f"{host_id} reckons {world.fleet.allocated(host_id)}, uses {used}"
         )
-        if host_id in world.adoption.waits_for or world.adoption.asked & host.attempts.keys():
+        is_of_backup = any(attempt.generation < world.generation for attempt in host.attempts.values())
+        if (host_id in world.adoption.waits_for and is_of_backup) or world.adoption.asked & host.attempts.keys():
             continue  # what ran there by the backup has ended, and its host is to say how; others have its place
         capacity = replace(host.record.facts.capacity, gpu_millis=GPU_WHOLE * len(host.record.facts.gpus))
         assert used.fits_in(capacity), f"{host_id} is over-committed: {used}"
