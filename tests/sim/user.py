@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -72,12 +73,20 @@ class User:
         self.waits_for.discard(f"{how} {label}")
 
     async def _ask(self, how: str, request: Any) -> Any:
-        """Ask one controller; of one that does not answer, or does not lead, go on to that which it names, or the next."""
-        address = self._address
+        """
+        Ask one controller; of one that does not answer, or does not lead, go on to that which it names, or the next.
+
+        An answer on whose way a backup was put back counts for nothing: what it tells of may be gone.
+        """
+        address, was_restored = self._address, self._yard.was_restored
         try:
-            return await getattr(self._stubs[address], how)(request, timeout=TIMEOUT_S)
+            answer = await getattr(self._stubs[address], how)(request, timeout=TIMEOUT_S)
         except AioRpcError as error:
             why = error_from_rpc(error, address)
+        else:
+            if self._yard.was_restored is was_restored:
+                return answer
+            why = UnavailableError("a backup was put back meanwhile")
         if isinstance(why, UnavailableError | DeadlineExceededError) and self._address == address:
             leader, others = why.metadata.get("leader", ""), [each for each in self._stubs if each != address]
             self._address = leader if leader in others else others[0]
@@ -114,23 +123,15 @@ class User:
             if self._dice.random() < AGAIN:
                 await self._submit_again(label)
                 continue
-            was_restored = self._yard.was_restored
-            try:
-                request = job_pb2.DescribeJobsRequest(job_ids=[known[label]])
+            request = job_pb2.DescribeJobsRequest(job_ids=[known[label]])
+            with contextlib.suppress(BatchyardError):
                 answer = await self._ask("DescribeJobs", request)
-            except BatchyardError:
-                continue
-            if self._yard.was_restored is was_restored:
                 self._yard.witness.described(label, answer.jobs[0] if answer.jobs else None)
 
     async def _submit_again(self, label: str) -> None:
         """Submit by the same request what was acknowledged, as who lost the answer."""
-        was_restored = self._yard.was_restored
-        try:
+        with contextlib.suppress(BatchyardError):
             answer = await self._ask("SubmitJob", self.requests[label])
-        except BatchyardError:
-            return
-        if self._yard.was_restored is was_restored:
             self._yard.witness.submitted(label, answer.job_id, is_again=True)
 
 
