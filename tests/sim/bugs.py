@@ -22,7 +22,10 @@ from batchyard_controller.core import limits
 from batchyard_controller.core.events import JobsArchived
 from batchyard_controller.core.jobs import dependencies
 from batchyard_controller.core.model import attempts
+from batchyard_controller.core.model.settings import ResourceState
+from batchyard_controller.core.placement.bounds import QUEUE_LIMIT, Bounds
 from batchyard_controller.core.placement.clearings import Clearings
+from batchyard_controller.core.placement.quotas import Ledger
 from batchyard_controller.core.reactor import adoption, hosts, progress, recovery
 from batchyard_controller.core.reactor import apply as reactor_apply
 from batchyard_controller.core.world import fences, records
@@ -299,6 +302,24 @@ def _forgets_marks() -> Patches:
     yield leadership, "restoring", forgetful
 
 
+def _opens_again() -> Patches:
+    def forgetful(*args: Any) -> Any:
+        world = yield from recovery.restoring(*args)
+        for name, environment in world.environments.items():
+            world.environments[name] = replace(environment, state=ResourceState.ENABLED)
+        return world
+
+    yield leadership, "restoring", forgetful
+
+
+def _counts_no_shares() -> Patches:
+    yield Bounds, "_holders", lambda _self, queue, _share: [(QUEUE_LIMIT, queue)]
+
+
+def _borrows_on() -> Patches:
+    yield Ledger, "borrow_limit", lambda *_: 1 << 40
+
+
 def _uses_up_nothing() -> Patches:
     yield records, "_consume", lambda *_: None
 
@@ -360,6 +381,13 @@ BUGS = {
     "forgets-marks": Bug(
         text="that a host is cordoned or drained is forgotten with a leader", patches=_forgets_marks, needs=("marks",)
     ),
+    "opens-again": Bug(
+        text="that an environment is shut is forgotten with a leader",
+        patches=_opens_again,
+        needs=("shares", "changes"),
+    ),
+    "counts-no-shares": Bug(text="of shares those that run do not count", patches=_counts_no_shares, needs=("shares",)),
+    "borrows-on": Bug(text="a share borrows beyond its limit", patches=_borrows_on, needs=("shares",)),
     "uses-up-nothing": Bug(
         text="what tries use up is not counted when they end", patches=_uses_up_nothing, needs=("orders",)
     ),

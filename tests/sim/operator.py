@@ -8,6 +8,8 @@ more. Some let go of the brake and wait for fences; all remove by force what the
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,20 @@ from grpc.aio import AioRpcError
 
 from batchyard.errors import BatchyardError
 from batchyard.rpc_errors import error_from_rpc
-from batchyard.v1 import host_pb2, host_pb2_grpc
+from batchyard.v1 import (
+    compute_environment_pb2,
+    compute_environment_pb2_grpc,
+    host_pb2,
+    host_pb2_grpc,
+    job_queue_pb2,
+    job_queue_pb2_grpc,
+    quota_share_pb2,
+    quota_share_pb2_grpc,
+)
 
 from .calls import Channel
 from .loop import Program
+from .story import QUOTA
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -28,6 +40,36 @@ TIMEOUT_S = 5.0
 LOOK_S = 5.0
 PATIENCE_S = (0.0, 200.0)
 """How long they wait for fences: not at all, or for longer than any of a number of seconds."""
+
+
+def _lender(vcpus: int) -> Any:
+    limit = quota_share_pb2.CapacityLimit(capacity_unit="VCPU", max_capacity=vcpus)
+    return quota_share_pb2.UpdateQuotaShareRequest(job_queue=QUOTA, name="lender", capacity_limits=[limit])
+
+
+_ON, _OFF = compute_environment_pb2.RESOURCE_STATE_ENABLED, compute_environment_pb2.RESOURCE_STATE_DISABLED
+_queue = partial(job_queue_pb2.UpdateJobQueueRequest, name="low")
+_environment = partial(compute_environment_pb2.UpdateComputeEnvironmentRequest, name="ce")
+CHANGES: dict[str, tuple[str, Any, Any]] = {
+    "queue-off": ("UpdateJobQueue", _queue(state=_OFF), _queue(state=_ON)),
+    "served-first": ("UpdateJobQueue", _queue(priority=9), _queue(priority=1)),
+    "environment-off": ("UpdateComputeEnvironment", _environment(state=_OFF), _environment(state=_ON)),
+    "lends-less": ("UpdateQuotaShare", _lender(1), _lender(3)),
+}
+"""What is asked so that something is otherwise, and so that it is as before."""
+
+
+class _Stub(
+    host_pb2_grpc.HostServiceStub,
+    job_queue_pb2_grpc.JobQueueServiceStub,
+    compute_environment_pb2_grpc.ComputeEnvironmentServiceStub,
+    quota_share_pb2_grpc.QuotaShareServiceStub,
+):
+    """All that he asks of one controller."""
+
+    def __init__(self, channel: Channel) -> None:
+        for each in type(self).__bases__:
+            each.__init__(self, channel)
 
 
 class Operator:
@@ -41,10 +83,13 @@ class Operator:
         """When he let go of the brake."""
         self.closed: set[str] = set()
         """Hosts that are to get no work, as he has been told that they are marked so."""
+        self.changed: dict[str, float] = {}
+        """Since when changes are known to hold; they do until he takes them back."""
         self._marks: set[str] = set()
+        self._changes: set[str] = set()
         self._yard = yard
         self._patience_s = Random(f"operator {yard.dice.random()}").choice(PATIENCE_S)
-        self._stubs = [host_pb2_grpc.HostServiceStub(channel) for channel in channels.values()]  # type: ignore[no-untyped-call]
+        self._stubs = [_Stub(channel) for channel in channels.values()]
 
     async def see_to_hosts(self) -> None:
         """Look now and then who is gone, for ever."""
@@ -79,23 +124,41 @@ class Operator:
             self.program.start(self._mark(machine, host_id, how, span))
 
     async def _mark(self, machine: Machine, host_id: str, how: str, span: float) -> None:
+        def is_it() -> bool:
+            return machine.disk.meta.host_id == host_id
+
         make: Any = {
             "cordon": host_pb2.CordonHostRequest,
             "drain": host_pb2.DrainHostRequest,
             "reclaim": host_pb2.ReclaimHostRequest,
         }
-        is_done = await self._insist(machine, f"{how.title()}Host", make[how](host=host_id))
+        is_done = await self._insist(f"{how.title()}Host", make[how](host=host_id), is_it)
         if is_done and how != "reclaim":  # that one is over when it boots again
             self.closed.add(host_id)
         await asyncio.sleep(span)
         self.closed.discard(host_id)
         undo = "reclaim" if how == "reclaim" else "cordon"
-        await self._insist(machine, f"{undo.title()}Host", make[undo](host=host_id, undo=True))
+        await self._insist(f"{undo.title()}Host", make[undo](host=host_id, undo=True), is_it)
         self._marks.discard(host_id)
 
-    async def _insist(self, machine: Machine, how: str, request: Any) -> bool:
-        """Ask until it is done, or the machine is another host, and say whether it is."""
-        while machine.disk.meta.host_id == request.host:
+    def change(self, what: str, span: float) -> None:
+        """Change a setting, and change it back after a while."""
+        if what not in self._changes:
+            self._changes.add(what)
+            self.program.start(self._change(what, span))
+
+    async def _change(self, what: str, span: float) -> None:
+        how, there, back = CHANGES[what]
+        await self._insist(how, there)
+        self.changed[what] = self._yard.loop.time()
+        await asyncio.sleep(span)
+        del self.changed[what]
+        await self._insist(how, back)
+        self._changes.discard(what)
+
+    async def _insist(self, how: str, request: Any, is_wanted: Callable[[], bool] = lambda: True) -> bool:
+        """Ask until it is done, or is wanted no longer, and say whether it is."""
+        while is_wanted():
             if await self._ask(how, request) is not None:
                 return True
             await asyncio.sleep(LOOK_S)

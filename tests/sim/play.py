@@ -23,9 +23,11 @@ _OF_DIGITS: dict[int, tuple[str, ...]] = {
     0: ("restore",),
     2: ("marks",),
     3: ("orders",),
+    4: ("shares",),
     5: ("crowd",),
     7: ("marks", "orders"),
     8: ("orders", "restore"),
+    9: ("shares", "changes"),
 }
 """What a seed's story has besides what it draws, by its last digit."""
 

@@ -27,6 +27,8 @@ KINDS = (1, 1, 2, 2, 3, 3, 4, 6)
 """How many kinds of faults a world has: the fewer, the more often each of them befalls it."""
 LICENCE, TOKEN, LICENCES, TOKENS = "licence", "token", 3, 1_000
 """What jobs hold one of while they run, and what they use up; how many there are of each."""
+FAIR, QUOTA = "fair", "quota"
+"""Queues whose jobs have shares."""
 FENCE_S = 30
 """The shortest that may be set (FENCE_S_MIN): more happens in a minute."""
 FENCES_S = (0, 0, 30, 60, -1)
@@ -61,6 +63,7 @@ class Traits:
         is_narrow: Each transaction of the store holds one atom.
         chunk: Children of an array that have a record in common.
         has_consumables: There are licences and tokens.
+        has_shares: There are queues whose jobs have shares.
     """
 
     keep_jobs: int | None = None
@@ -73,6 +76,7 @@ class Traits:
     is_narrow: bool = False
     chunk: int = CHUNK
     has_consumables: bool = False
+    has_shares: bool = False
 
 
 def traits(seed: int, more: tuple[str, ...] = ()) -> Traits:
@@ -92,6 +96,7 @@ def traits(seed: int, more: tuple[str, ...] = ()) -> Traits:
         old_agent=dice.choice(MACHINES) if dice.random() < 0.2 or is_old else "",
         chunk=2 if "orders" in more else CHUNK,  # as if its arrays were long
         has_consumables="orders" in more,
+        has_shares="shares" in more,
     )
 
 
@@ -301,6 +306,40 @@ def _orders(dice: Random) -> list[Step]:
     return steps
 
 
+def _shares(dice: Random) -> list[Step]:
+    """Ask for more than shares may have, at times for what is to go first, and change what one of them has."""
+    steps = []
+    for n in range(dice.randint(8, 14)):
+        queue, shape = dice.choice([FAIR, QUOTA]), dice.choices(["single", "array", "nodes"], [5, 2, 1])[0]
+        wish = {
+            "label": f"share{n}",
+            "shape": shape,
+            "size": {"single": 0, "array": dice.randint(2, 4), "nodes": 2}[shape],
+            "cpu": dice.choice([1000, 1000, 2000]) if shape == "single" else 1000,
+            "duration": round(dice.choice([0.2, 3.0, 10.0, 30.0]) * dice.uniform(0.5, 1.5), 1),
+            "exit": dice.choices([0, 1], [6, 1])[0],
+            "queue": queue,
+            "share": dice.choice(["teamA", "teamB", "guest"] if queue == FAIR else ["saver", "lender", "borrower"]),
+            "priority": dice.choice([0, 0, 5]),
+            "attempts": dice.choice([1, 2, 3]),
+            "manners": dice.choice(["good", "stubborn"]),
+        }
+        steps.append(Step(round(dice.uniform(0.5, CHAOS_S * 0.6), 1), "submit", wish))
+    return [*steps, *_changes_of(dice, ["lends-less"])]
+
+
+def _changes(dice: Random) -> list[Step]:
+    """Have a queue and an environment shut for a while, and a queue served before others."""
+    return _changes_of(dice, ["queue-off", "environment-off", "served-first"])
+
+
+def _changes_of(dice: Random, kinds: list[str]) -> list[Step]:
+    return [
+        Step(round(dice.uniform(3, CHAOS_S - 30), 1), "change", {"what": dice.choice(kinds), "span": _span(dice)})
+        for _ in range(dice.randint(1, 4))
+    ]
+
+
 EXTRA: dict[str, Callable[[Random], list[Step]]] = {
     "restore": _restores,
     "compact": _compactions,
@@ -308,5 +347,7 @@ EXTRA: dict[str, Callable[[Random], list[Step]]] = {
     "crowd": _crowds,
     "orders": _orders,
     "marks": _marks,
+    "shares": _shares,
+    "changes": _changes,
 }
 """Faults, and wishes, at times at which they matter to each other; see `play.steps_of`."""

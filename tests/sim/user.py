@@ -59,9 +59,11 @@ class User:
 
     async def _submit(self, label: str, job: dict[str, Any]) -> None:
         request = self.requests[label] = request_of(label, job, self._yard.witness.acknowledged)
+        asked_at = self._yard.loop.time()
         answer = await self._until_answered(f"submit {label}", "SubmitJob", request)
         if answer is not None:
             self._yard.witness.submitted(label, answer.job_id)
+            self._yard.witness.shares.look_at_submission(label, asked_at)
         self.waits_for.discard(label)
 
     async def _stop(self, label: str, how: str) -> None:
@@ -150,6 +152,8 @@ def request_of(label: str, job: dict[str, Any], known: Mapping[str, str]) -> job
         retry_strategy=job_definition_pb2.RetryStrategy(attempts=job["attempts"]),
         depends_on=_dependencies(job, known),
         consumables=dict.fromkeys(job.get("takes", ()), 1),
+        share_identifier=job.get("share", ""),
+        scheduling_priority=job.get("priority"),
     )
     match job["shape"]:
         case "nodes":

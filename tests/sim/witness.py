@@ -2,9 +2,9 @@
 The witness: sees starts and ends with its own eyes, each commit, each answer, and holds the invariants to them.
 
 I1 lost, I2 once, I3 no overlap, I4 claimed, I5 truth, I6 capacity, I7 monotone, I8 leader, I9 clean,
-I10 answers; and five that these do not say: B, who is given up though too many fell silent at once; H, what
+I10 answers; and six that these do not say: B, who is given up though too many fell silent at once; H, what
 is claimed for a host that nobody hears; L, all comes to rest once nothing fails any more; O, who waits for
-whom; X, a program broke. It knows nothing of faults but which machines were damaged, and believes no program's word.
+whom; S, what may be had together; X, a program broke. It knows nothing of faults but which machines were damaged, and believes no program's word.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from batchyard_controller.store.moves import PREFIX
 from .etcd import Commit
 from .machine import Machine, Running
 from .orders import Orders
+from .shares import Shares
 
 if TYPE_CHECKING:
     from .yard import Yard
@@ -66,6 +67,7 @@ class Witness:
         self.yard = yard
         self.violations: list[Violation] = []
         self.orders = Orders(self)
+        self.shares = Shares(self)
         self.counts: Counter[str] = Counter()
         self.runs: dict[str, Run] = {}
         self.acknowledged: dict[str, str] = {}
@@ -131,6 +133,7 @@ class Witness:
         self.runs[attempt_id] = Run(machine.name, self.yard.loop.time())
         self.by_unit.setdefault(unit, []).append(attempt_id)
         self.orders.look_at_start(attempt_id)
+        self.shares.look_at_start(attempt_id)
 
     def ended(self, machine: Machine, running: Running, code: int | None) -> None:
         run = self.runs[running.attempt_id]
@@ -181,6 +184,8 @@ class Witness:
         claim = json.loads(value)
         if name not in self.claims and claim["host_id"] in self.yard.operator.closed and not self.yard.was_restored:
             self.violated("H", f"{name} is claimed for {claim['host_id']}, which is to get no work")
+        if name not in self.claims:
+            self.shares.look_at_claim(name)
         self.claims[name] = claim
         self.claimed_at.setdefault(name, self.yard.loop.time())
 

@@ -13,6 +13,8 @@ from tests.core.yard import Yard as Settings
 
 from batchyard.ids import JobId, uuid7
 from batchyard_controller import archivist
+from batchyard_controller.core.events import PolicyChanged, QuotaShareChanged
+from batchyard_controller.core.model.policies import SchedulingPolicy
 from batchyard_controller.core.model.restores import LAST_RESTORE
 from batchyard_controller.core.model.settings import Preemption
 from batchyard_controller.restore_command import begin_generation
@@ -29,8 +31,9 @@ from .machine import WALL_MS, Machine
 from .network import Network, Site
 from .operator import Operator
 from .programs import PREFIX, AgentProgram, ControllerProgram
+from .shares import QUOTAS, TIME_LIMITS, WEIGHTS, quota_shares
 from .shelf import Shelf
-from .story import CHAOS_S, CONTROLLERS, CPUS, LICENCE, LICENCES, TOKEN, TOKENS, Step, Traits
+from .story import CHAOS_S, CONTROLLERS, CPUS, FAIR, LICENCE, LICENCES, QUOTA, TOKEN, TOKENS, Step, Traits
 from .user import User
 from .witness import Witness
 
@@ -103,6 +106,13 @@ class Yard:
         if self.traits.has_consumables:
             settings.consumable(LICENCE, LICENCES)
             settings.consumable(TOKEN, TOKENS, is_replenishable=False)
+        if self.traits.has_shares:
+            settings.policy(FAIR, *WEIGHTS)
+            settings.queue(FAIR, priority=3, preemptible=True, scheduling_policy=FAIR, state_time_limits=TIME_LIMITS)
+            settings.apply(PolicyChanged(policy=SchedulingPolicy(name=QUOTA, quota_share=QUOTAS)))
+            settings.queue(QUOTA, priority=3, scheduling_policy=QUOTA)
+            for share in quota_shares():
+                settings.apply(QuotaShareChanged(share=share))
         for atom in encode_touched(settings.world, settings.world.ledger.take()):
             for change in atom:
                 assert isinstance(change, Put)
@@ -217,6 +227,8 @@ class Yard:
                 self.user.stop(step.args["label"], f"{step.verb.title()}Job")
             case "mark":
                 self.operator.mark(**step.args)
+            case "change":
+                self.operator.change(**step.args)
             case _:
                 self.witness.counts["faults"] += 1
                 self.faults.befall(step)
