@@ -9,15 +9,27 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.yard import Yard, container, facts
+from tests.core.yard import Yard, container, ended_report, facts
 
-from batchyard.ids import HostId, LaunchId
+from batchyard.features import FEATURES
+from batchyard.ids import AttemptId, HostId, LaunchId
 from batchyard.pairs import pairs
 from batchyard.states import JobState
-from batchyard_controller.core.events import HostHeard, HostLeft, HostMarked, ProviderAnswered, Ticked
+from batchyard_controller.core.attempt_reports import Phase, Report
+from batchyard_controller.core.events import (
+    AttemptsReported,
+    HostHeard,
+    HostLeft,
+    HostMarked,
+    ProviderAnswered,
+    ProviderListed,
+    Ticked,
+)
 from batchyard_controller.core.model.launches import ENVIRONMENT_LABEL, LAUNCH_LABEL, Launch, LaunchState
+from batchyard_controller.core.model.restores import LAST_RESTORE, Restore
 from batchyard_controller.core.model.settings import AllocationStrategy, CapacityType, ComputeResources
 from batchyard_controller.core.model.values import Instant
+from batchyard_controller.core.reactor import adoption
 from batchyard_controller.core.scaling.capacity import UNDER_WAY_MAX
 from batchyard_controller.core.scaling.catalogue import Catalogue, LaunchType
 from batchyard_controller.core.scaling.memory import RETRY_MS_MAX, RETRY_MS_MIN, Memory, retry_ms
@@ -244,8 +256,125 @@ def test_no_host_is_stopped_on_which_something_runs():
     yard.tick()
     assert not yard.wanted()
     world = yard.world
-    (order,) = orders(world.launches.values(), world.hosts, world.scaling)
+    (order,) = orders(world.launches.values(), world.hosts, world.scaling, world.spared)
     assert order.operation is Operation.STOP
+
+
+def test_hosts_that_their_provider_has_no_more_are_not_waited_for_beyond_their_fence():
+    yard = ScalingYard(SMALL)
+    yard.world.fence_ms = 30_000
+    for _ in range(3):
+        yard.submit()
+    for launch in (launches := yard.tick()):
+        yard.arrive(launch)
+    yard.tick()
+    for host_id in (hosts := [HostId(launch.id) for launch in launches]):
+        yard.apply(HostHeard(host_id=host_id, session=1, wall_ms=yard.now.wall_ms))
+        yard.apply(HostLeft(host_id=host_id, session=1))
+    for _ in range(80):
+        yard.tick()
+    assert len(yard.live()) == 3, "who fall silent at once are waited for"
+    yard.apply(ProviderListed(missing=frozenset(launch.id for launch in launches)))
+    yard.tick()
+    assert not [host for host in yard.live().values() if host in hosts]
+    assert yard.world.brake.since_boot_ms is None
+    assert not [launch for launch in yard.wanted() if launch in launches]
+
+
+class Restored(ScalingYard):
+    """A yard that was put back from a backup, which does not know what its hosts run."""
+
+    def __init__(self) -> None:
+        super().__init__(SMALL, scale_down_delay_s=0)
+        self.stray = Report(attempt_id=AttemptId("unknown#1"), phase=Phase.RUNNING, started_at_ms=1)
+
+    def put_back(self, *, is_over: bool = False) -> None:
+        self.world.restores[LAST_RESTORE] = Restore(generation=7, at_ms=self.now.wall_ms, is_over=is_over)
+        adoption.begin(self.world, self.now)
+
+    def hello(self, launch: Launch) -> None:
+        """Let its host come back, which runs a job of after the backup."""
+        labels = pairs({LAUNCH_LABEL: launch.id, ENVIRONMENT_LABEL: launch.environment})
+        told = facts(str(launch.id), cpu=1000, memory=4000, host_type="small", labels=labels, features=FEATURES)
+        self.join(told, self.stray, session=2)
+        self.apply(AttemptsReported(host_id=HostId(launch.id), reports=(), is_all=True))
+
+    def stops(self) -> list[LaunchId]:
+        found = orders(self.world.launches.values(), self.world.hosts, self.world.scaling, self.world.spared)
+        return [order.launch.id for order in found if order.operation is Operation.STOP]
+
+
+def test_no_host_is_stopped_that_may_run_what_a_backup_does_not_know():
+    yard = Restored()
+    job = yard.submit()
+    (launch,) = yard.tick()
+    yard.arrive(launch)
+    yard.tick()
+    yard.ended(f"{job.id}#1")
+    yard.put_back()
+    yard.tick(seconds=40)
+    assert yard.wanted(), "its host has told nothing yet"
+    yard.hello(launch)
+    yard.tick(seconds=40)
+    assert not yard.world.is_restoring
+    yard.tick(seconds=40)
+    assert yard.wanted(), "something runs there"
+    yard.report(ended_report(yard.stray.attempt_id), str(launch.id))
+    yard.tick()
+    assert yard.stops() == [launch.id]
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_nothing_is_waited_for_of_a_host_that_its_provider_has_no_more(is_wanted):
+    yard = Restored()
+    yard.submit()
+    (launch,) = yard.tick()
+    yard.arrive(launch)
+    yard.cancel(next(iter(yard.world.jobs)))
+    if not is_wanted:
+        yard.tick()
+    yard.put_back()
+    yard.apply(HostLeft(host_id=HostId(launch.id), session=1))
+    assert yard.stops() == []
+    yard.apply(ProviderListed(missing=frozenset({launch.id})))
+    assert yard.stops() == [launch.id]
+    yard.apply(ProviderAnswered(launch_id=launch.id, operation=Operation.STOP))
+    assert not yard.world.hosts
+
+
+def test_no_later_leader_stops_a_host_before_it_has_told_what_runs_there():
+    yard = Restored()
+    yard.put_back()
+    launch = Launch(id=LaunchId("ce-later-1"), environment="ce", provider="p", host_type="small", cpu_millis=1000)
+    yard.hello(launch)
+    yard.apply(HostLeft(host_id=HostId(launch.id), session=2))
+    yard.put_back(is_over=True)
+    assert yard.stops() == [], "what is nobody's is stored by nobody"
+    yard.tick(seconds=1000)
+    assert yard.stops() == [launch.id], "its fence has passed"
+    yard.put_back(is_over=True)
+    yard.hello(launch)
+    assert yard.stops() == []
+    yard.report(ended_report(yard.stray.attempt_id), str(launch.id))
+    assert yard.stops() == [launch.id]
+
+
+def test_what_runs_on_a_host_that_a_backup_does_not_know_is_left_to_end():
+    yard = Restored()
+    yard.put_back()
+    launch = Launch(id=LaunchId("ce-later-1"), environment="ce", provider="p", host_type="small", cpu_millis=1000)
+    yard.hello(launch)
+    (late,) = yard.world.launches.values()
+    assert late.stop_reason == "its launch is over"
+    for _ in range(3):
+        assert yard.stops() == []
+        yard.tick(seconds=40)
+    yard.apply(ProviderAnswered(launch_id=launch.id, operation=Operation.STOP))
+    assert yard.world.hosts, "whoever was asked before the restore did not know either"
+    yard.report(ended_report(yard.stray.attempt_id), str(launch.id))
+    assert yard.stops() == [launch.id]
+    yard.apply(ProviderAnswered(launch_id=launch.id, operation=Operation.STOP))
+    assert not yard.world.hosts
 
 
 def test_the_longest_idle_is_stopped_first():
@@ -399,7 +528,7 @@ def test_bounds_hold_and_all_that_fits_runs(sizes: list[int], strategy: Allocati
             if dice.random() < 0.5:
                 yard.ended(attempt_id)
         world = yard.world
-        for order in orders(world.launches.values(), world.hosts, world.scaling):
+        for order in orders(world.launches.values(), world.hosts, world.scaling, world.spared):
             if order.operation is Operation.STOP:
                 yard.apply(ProviderAnswered(launch_id=order.launch.id, operation=Operation.STOP))
         if not world.launches and all(yard.state(job.id).is_final for job in jobs):

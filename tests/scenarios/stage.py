@@ -199,7 +199,7 @@ class Stage:
     def do_orders(self) -> list[str]:
         """Tell what providers have to do now."""
         world = self.yard.world
-        found = orders(world.launches.values(), world.hosts, world.scaling)
+        found = orders(world.launches.values(), world.hosts, world.scaling, world.spared)
         return [f"{each.launch.provider}: {each.operation} {each.launch.id}" for each in found]
 
     def do_launched(self, *names: str, error: str = "") -> list[str]:

@@ -92,7 +92,7 @@ class _Desk:
 
     def _due(self, world: World) -> tuple[Order, ...]:
         own = [launch for launch in world.launches.values() if launch.provider == self._name]
-        return orders(own, world.hosts, world.scaling)
+        return orders(own, world.hosts, world.scaling, world.spared)
 
     async def _carry_out(self, order: Order) -> None:
         launch, error = order.launch, ""
@@ -136,7 +136,7 @@ class _Desk:
 
     def _launched(self, world: World) -> frozenset[LaunchId]:
         own = (launch for launch in world.launches.values() if launch.provider == self._name)
-        return frozenset(launch.id for launch in own if launch.is_wanted and launch.state is not LaunchState.ASKED)
+        return frozenset(launch.id for launch in own if launch.state is not LaunchState.ASKED)
 
     def _tell(self, told: set[str], what: str, about: str) -> None:
         if f"{what}{about}" not in told:

@@ -237,6 +237,7 @@ class Host:
             not announced that in this session.
         spoken_for_by: Whose certificate its session came with; None without one.
         is_stopped: Whether its session was told to stop all attempts, as its time is over.
+        is_missing: Whether its provider, who launched it, has it no more, and it has not been heard since.
         attempts: Live claims on it.
         containers: How each of several containers of these is, as it last told; after a new leader's start,
             or its own, it tells it again.
@@ -254,6 +255,7 @@ class Host:
     killed_by_boot_ms: int | None = None
     spoken_for_by: HostId | None = None
     is_stopped: bool = False
+    is_missing: bool = False
     reserved: Resources = NOTHING
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     containers: dict[AttemptId, tuple[ContainerEnd, ...]] = field(default_factory=dict)

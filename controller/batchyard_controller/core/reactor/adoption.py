@@ -41,11 +41,15 @@ UNKNOWN_END = "The store was put back from a backup, and the host knows no more 
 
 
 def begin(world: World, now: Instant) -> None:
-    """Begin to listen, as a leader after a restore; its jobs have yet to be read."""
-    if world.is_restoring:
-        assert world.restore is not None, "it is restoring"
-        hosts = set(world.hosts)
-        world.adoption = Adoption(began_boot_ms=now.boot_ms, last_seq=world.restore.last_seq, waits_for=hosts)
+    """Begin to listen, as a leader after a restore, however long ago; its jobs have yet to be read."""
+    if world.restore is not None:
+        is_over = world.restore.is_over
+        world.adoption = Adoption(
+            began_boot_ms=now.boot_ms,
+            last_seq=0 if is_over else world.restore.last_seq,
+            waits_for=set() if is_over else set(world.hosts),
+            unheard=set(world.hosts),
+        )
 
 
 # What hosts say -----------------------------------------------------------------------
@@ -54,11 +58,20 @@ def begin(world: World, now: Instant) -> None:
 def on_hello(world: World, host: Host, said: Iterable[AttemptId], *, tells_all: bool) -> None:
     """Forget what else was known of strays on a host; one whose agent cannot tell more has told all."""
     kept = set(said)
+    world.adoption.unheard.discard(host.record.id)
     for stray in [each for each in world.adoption.strays.values() if each.host_id == host.record.id]:
         if stray.attempt_id not in kept:
             _drop(world, stray)
     if not tells_all:
         world.adoption.waits_for.discard(host.record.id)
+
+
+def on_gone(world: World, host_id: HostId) -> None:
+    """Expect no word of a host that surely is no more: nothing runs there."""
+    for stray in [each for each in world.adoption.strays.values() if each.host_id == host_id]:
+        _drop(world, stray)
+    world.adoption.waits_for.discard(host_id)
+    world.adoption.unheard.discard(host_id)
 
 
 def ask(world: World, host_id: HostId, unsaid: list[Attempt], out: Out) -> list[Attempt]:
@@ -228,7 +241,9 @@ def look(world: World, now: Instant, out: Out) -> None:
 
 
 def _drop_lost(world: World, now: Instant, out: Out) -> None:
-    """Let strays hold nothing more on hosts that were silent for longer than any fence that they may have."""
+    """Let strays hold nothing more on hosts that were silent for longer than any fence that they may have, known or not."""
+    unheard = world.adoption.unheard
+    unheard -= {host_id for host_id in unheard if _has_passed_fence(world, host_id, now)}
     for stray in list(world.adoption.strays.values()):
         if _has_passed_fence(world, stray.host_id, now):
             _drop(world, stray)
@@ -260,10 +275,11 @@ def _has_passed_fence(world: World, host_id: HostId, now: Instant) -> bool:
 
 
 def _said_fences(world: World) -> set[tuple[int, int]]:
-    """Return what jobs of the backup, and their queues, say of fences; looked for once a term."""
+    """Return what jobs of the backup, and their queues, say of fences; looked for once a term, and no more when it is over."""
     adoption = world.adoption
     if adoption.fences_s is None:
-        jobs = [job for job in world.all_jobs if job.seq <= adoption.last_seq and not job.state.is_final]
+        submitted = world.all_jobs if adoption.last_seq else ()
+        jobs = [job for job in submitted if job.seq <= adoption.last_seq and not job.state.is_final]
         queues = world.queues
         adoption.fences_s = {
             (job.spec.fence_s, queues[job.spec.queue].fence_s) for job in jobs if job.spec.queue in queues

@@ -55,7 +55,7 @@ def on_host_joined(world: World, event: HostJoined, now: Instant, out: Out) -> N
     if host.record.facts.boot_id != event.facts.boot_id:
         trust_again(world, host)
     host.session, host.is_stopped, host.spoken_for_by = event.session, False, event.by
-    host.killed_by_boot_ms = None
+    host.killed_by_boot_ms, host.is_missing = None, False
     records.hear(world, host, now)
     is_rebooted = host.record.facts.boot_id not in ("", event.facts.boot_id)
     tell_of_host(out, event.host_id, Happening.JOINED, now, "after a reboot" if is_rebooted else "")

@@ -16,6 +16,7 @@ from batchyard_controller.core.scaling.orders import Operation
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
+from . import adoption
 from .progress import Out
 
 
@@ -27,6 +28,7 @@ def scale(world: World, now: Instant) -> None:
         Situation(
             launches=world.launches,
             hosts=world.hosts,
+            spared=world.spared,
             environments=world.environments,
             queues=world.queues,
             lines=world.lines,
@@ -111,7 +113,7 @@ def _on_stopped(world: World, launch: Launch, error: str, now: Instant, out: Out
     host = world.hosts.get(HostId(launch.host_id))
     if error:
         world.scaling.note_stop_failed(launch, now)
-    elif host is None or not host.attempts:
+    elif host is None or not (host.attempts or host.record.id in world.spared):
         records.drop_launch(world, launch.id)
         if host is not None:
             if host.is_reachable:
@@ -121,7 +123,12 @@ def _on_stopped(world: World, launch: Launch, error: str, now: Instant, out: Out
 
 def _on_missing(world: World, launch: Launch, now: Instant) -> None:
     host = world.hosts.get(HostId(launch.host_id))
-    if launch.is_wanted and (host is None or not host.is_reachable):
+    if host is not None and host.is_reachable:
+        return
+    if host is not None:
+        host.is_missing = True
+        adoption.on_gone(world, host.record.id)
+    if launch.is_wanted:
         is_failure = launch.state is not LaunchState.JOINED
         text = "it ended before its agent joined" if is_failure else "its provider has it no more"
         _retire(world, launch, text, now, is_failure=is_failure)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -73,10 +73,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """All that is looked at."""
+    """All that is looked at; hosts that are *spared* may run what is not known."""
 
     launches: Mapping[LaunchId, Launch]
     hosts: Mapping[HostId, Host]
+    spared: Collection[HostId]
     environments: Mapping[str, ComputeEnvironment]
     queues: Mapping[str, JobQueue]
     lines: Lines
@@ -191,9 +192,12 @@ class _Decider:
         if host.is_reachable:
             watch.since_boot_ms = self._now.boot_ms
             self._memory.note_seen(launch, host.record.facts, self._now)
-        elif is_late and not host.attempts:
+        elif is_late and not self._is_used(host):
             return Stop(launch_id=launch.id, reason=f"its host has been away for {limit_s} s")
         return None
+
+    def _is_used(self, host: Host) -> bool:
+        return bool(host.attempts) or host.record.id in self._it.spared
 
     # Who waits ------------------------------------------------------------------------
 
@@ -366,7 +370,7 @@ class _Decider:
         for launch in list(self._live[environment.name].values()):
             if launch.state is LaunchState.JOINED:
                 watch, host_id = self._memory.watch(launch, self._now), HostId(launch.host_id)
-                if self._it.hosts[host_id].attempts or self._supply.is_used(host_id):
+                if self._is_used(self._it.hosts[host_id]) or self._supply.is_used(host_id):
                     watch.idle_since_boot_ms = 0
                 else:
                     watch.idle_since_boot_ms = watch.idle_since_boot_ms or self._now.boot_ms

@@ -7,7 +7,7 @@ leads next gives them again, and providers do nothing twice for one launch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,15 +33,18 @@ class Order:
     launch: Launch
 
 
-def orders(launches: Iterable[Launch], hosts: Mapping[HostId, Host], memory: Memory) -> tuple[Order, ...]:
-    """Return all that is to be done: launches that were asked for, and stops of hosts on which nothing runs."""
+def orders(
+    launches: Iterable[Launch], hosts: Mapping[HostId, Host], memory: Memory, spared: Collection[HostId]
+) -> tuple[Order, ...]:
+    """Return all that is to be done: launches that were asked for, and stops of hosts on which nothing runs; none of those *spared*."""
     found = []
     for launch in launches:
         if not launch.is_wanted:
             host = hosts.get(HostId(launch.host_id))
             watch = memory.watches.get(launch.id)
             is_due = watch is None or watch.stop_after_boot_ms <= memory.boot_ms
-            if is_due and (host is None or not host.attempts):
+            is_idle = host is None or not (host.attempts or host.record.id in spared)
+            if is_due and is_idle:
                 found.append(Order(operation=Operation.STOP, launch=launch))
         elif launch.state is LaunchState.ASKED:
             found.append(Order(operation=Operation.LAUNCH, launch=launch))

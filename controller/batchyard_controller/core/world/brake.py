@@ -43,7 +43,7 @@ class Brake:
     def holds(self, host: Host) -> bool:
         """Say whether a silent host is waited for."""
         is_among = self.since_boot_ms is not None and host.heard_boot_ms >= self.since_boot_ms
-        return is_among and not host.record.replaced_by
+        return is_among and not host.record.replaced_by and not host.is_missing
 
     def release(self, now: Instant) -> None:
         """Wait no longer, nor again for those that are silent now."""
@@ -108,7 +108,7 @@ def counts(host: Host) -> bool:
     """
     Say whether a host's silence means anything.
 
-    That of a node of a cluster ends nothing; who was replaced will not come back; who runs nothing and was told to
+    That of a node of a cluster ends nothing; who was replaced will not come back, nor whom its provider has no more; who runs nothing and was told to
     take no more work, or was launched, may be switched off; and of whom this leader has never heard it knows only by
     attempts that it lived lately.
     """
@@ -116,4 +116,4 @@ def counts(host: Host) -> bool:
     is_leaving = record.cordoned or record.draining or record.reclaimed_at_ms > 0 or bool(launch_id_of(record.facts))
     is_known = host.is_reachable or (host.heard_wall_ms > 0 and not is_leaving)
     is_own = record.facts.kubernetes is None and not record.replaced_by
-    return is_own and (is_known or bool(host.attempts))
+    return is_own and not host.is_missing and (is_known or bool(host.attempts))

@@ -8,7 +8,7 @@ The world holds and finds; it decides nothing. What is stored of it changes thro
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import InitVar, dataclass, field
 from weakref import WeakKeyDictionary, ref
 
@@ -185,6 +185,11 @@ class World:
     def is_restoring(self) -> bool:
         """Whether what the backup of that did not know is still to be learnt from hosts."""
         return self.restore is not None and not self.restore.is_over
+
+    @property
+    def spared(self) -> Collection[HostId]:
+        """Hosts that may run what is not known here: none of them is stopped for being idle."""
+        return self.adoption.unheard | {stray.host_id for stray in self.adoption.strays.values()}
 
     @property
     def generation(self) -> int:
