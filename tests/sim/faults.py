@@ -217,6 +217,20 @@ class Faults:
                 self._yard.witness.told("**", f"{who} dies while it archives")
                 self.kill_controller(who, self._archiving_span)
 
+    def cloud(self, how: str, span: float) -> None:
+        """Let nobody answer for hosts that are launched, let one be gone, or a launch go wrong."""
+        cloud = self._yard.cloud
+        match how:
+            case "away":
+                cloud.is_away = True
+                self._later("the cloud", span, lambda: setattr(cloud, "is_away", False))
+            case "take":
+                cloud.take_one()
+            case "cut" if cloud.machines:
+                self.cut(cloud.any().name, "controllers", "both", span)
+            case _:
+                cloud.mishaps.append(how)
+
     def lose_lease(self) -> None:
         self._yard.etcd.lose_lease()
 
@@ -281,6 +295,8 @@ class Faults:
             assert controller is not None
             controller.program.kill()
         self._yard.etcd.restore(self._backup)
+        self._yard.cloud.look_afresh(self._yard.stored())
         self._yard.begin_generation()
         for name in CONTROLLERS:
             self._yard.controller_up(name)
+        self._yard.operator.set_right()

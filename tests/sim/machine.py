@@ -27,6 +27,7 @@ from batchyard_agent.runtimes.protocol import (
     StartFailed,
     StopSignal,
 )
+from batchyard_controller.core.model.launches import Launch
 
 from .loop import Handle, Program, VirtualLoop
 
@@ -128,6 +129,8 @@ class Machine:
         self.agent: Program | None = None
         self.runtime: Runtime | None = None
         self.reclaim_at_ms = 0
+        self.launch: Launch | None = None
+        """Of one that was launched for an environment."""
         self.damage = -1.0
         """When it last lost power or its disk; what ran then may have ended unseen."""
         self.former_ids: list[str] = []

@@ -87,6 +87,7 @@ class Operator:
         """Since when changes are known to hold; they do until he takes them back."""
         self._marks: set[str] = set()
         self._changes: set[str] = set()
+        self._ever_changed: set[str] = set()
         self._yard = yard
         self._patience_s = Random(f"operator {yard.dice.random()}").choice(PATIENCE_S)
         self._stubs = [_Stub(channel) for channel in channels.values()]
@@ -96,7 +97,8 @@ class Operator:
         began_at = self._yard.loop.time()
         while True:
             await asyncio.sleep(LOOK_S)
-            gone = [each for machine in self._yard.machines.values() for each in self._gone(machine)]
+            machines = (*self._yard.machines.values(), *self._yard.cloud.lost)
+            gone = [each for machine in machines for each in self._gone(machine)]
             if not gone:
                 continue
             if self._yard.loop.time() - began_at < self._patience_s:
@@ -145,6 +147,7 @@ class Operator:
         """Change a setting, and change it back after a while."""
         if what not in self._changes:
             self._changes.add(what)
+            self._ever_changed.add(what)
             self.program.start(self._change(what, span))
 
     async def _change(self, what: str, span: float) -> None:
@@ -152,9 +155,16 @@ class Operator:
         await self._insist(how, there)
         self.changed[what] = self._yard.loop.time()
         await asyncio.sleep(span)
-        del self.changed[what]
+        self.changed.pop(what, None)
         await self._insist(how, back)
         self._changes.discard(what)
+
+    def set_right(self) -> None:
+        """Have settings as they were before all changes: a backup that is put back may know them in between, or not at all."""
+        self.changed.clear()
+        for what in sorted(self._ever_changed - self._changes):
+            how, _, back = CHANGES[what]
+            self.program.start(self._insist(how, back))
 
     async def _insist(self, how: str, request: Any, is_wanted: Callable[[], bool] = lambda: True) -> bool:
         """Ask until it is done, or is wanted no longer, and say whether it is."""
@@ -180,11 +190,14 @@ class Operator:
             await self._ask("RemoveHost", host_pb2.RemoveHostRequest(host=host_id, force=True))
 
     async def _ask(self, how: str, request: Any) -> Any | None:
-        """Ask one controller after the other; None: none answers well, and he will look again."""
+        """Ask one controller after the other; None: none answers well, or of before a restore, and he will look again."""
+        was_restored = self._yard.was_restored
         for stub in self._stubs:
             try:
-                return await getattr(stub, how)(request, timeout=TIMEOUT_S)
+                answer = await getattr(stub, how)(request, timeout=TIMEOUT_S)
             except AioRpcError as error:
                 why: BatchyardError = error_from_rpc(error, "")
+            else:
+                return answer if self._yard.was_restored is was_restored else None
             self._yard.witness.told("operator", f"{how}: {why}")
         return None

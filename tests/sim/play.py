@@ -20,11 +20,12 @@ _KEPT: list[Yard] = []
 """What is finalized would act once more, so nothing ever is."""
 
 _OF_DIGITS: dict[int, tuple[str, ...]] = {
-    0: ("restore",),
+    0: ("cloud", "restore"),
     2: ("marks",),
     3: ("orders",),
     4: ("shares",),
     5: ("crowd",),
+    6: ("cloud",),
     7: ("marks", "orders"),
     8: ("orders", "restore"),
     9: ("shares", "changes"),

@@ -27,6 +27,7 @@ from batchyard_agent.standing import Applicant, Standing
 from batchyard_controller.app import build_server
 from batchyard_controller.archivist import Archivist
 from batchyard_controller.core.jobs.retention import DAY_MS, Retention
+from batchyard_controller.core.model.launches import ENVIRONMENT_LABEL, LAUNCH_LABEL, Launch
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.doors import Door, PeerKind
 from batchyard_controller.leadership import Leadership, lead, name_candidate, tend
@@ -51,6 +52,11 @@ THROTTLES = Throttles()
 """Of all worlds: nobody is counted here, as who comes by a controller's own socket is its administrator."""
 KEEP_MS = 366 * DAY_MS
 """How long jobs are kept in the archive."""
+
+
+def labels_of(launch: Launch) -> dict[str, str]:
+    """Return what the agent of a launched host says of it."""
+    return {LAUNCH_LABEL: launch.id, ENVIRONMENT_LABEL: launch.environment}
 
 
 class LogPlaces:
@@ -82,6 +88,8 @@ class HostView:
             cpu_architecture="X86_64",
             address=machine.name,
             reclaimed_at_ms=machine.reclaim_at_ms,
+            host_type=machine.launch.host_type if machine.launch is not None else "",
+            labels=labels_of(machine.launch) if machine.launch is not None else {},
         )
 
     def facts(self) -> host_pb2.HostFacts:
@@ -212,6 +220,7 @@ class ControllerProgram:
         self.name, self.program = name, program
         self.wall_off_ms = 0
         self.commits = Commits()
+        self._launcher = world.cloud.launcher() if world.traits.has_cloud else None
         self._keep_jobs = world.traits.keep_jobs
         self._archivist = None if self._keep_jobs is None else Archivist(Archive(world.shelf.folder), KEEP_MS)
         self.leadership = Leadership(self._archivist.archive if self._archivist is not None else None)
@@ -240,7 +249,7 @@ class ControllerProgram:
             self.clock,
             self.commits,
             retention(self._keep_jobs),
-            None,
+            self._launcher,
             self._fence_ms,
             archivist=self._archivist,
         )

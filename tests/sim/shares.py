@@ -83,9 +83,10 @@ class Shares:
                     found.append((request.share_identifier, running.cpu_millis))
         return found
 
-    def look_at_claim(self, attempt_id: str) -> None:
+    def look_at_claim(self, attempt_id: str, host_id: str) -> None:
         """Look whether there may be new ones at all."""
-        if "environment-off" in self._witness.yard.operator.changed and not self._witness.yard.was_restored:
+        yard = self._witness.yard
+        if "environment-off" in yard.operator.changed and not yard.cloud.has(host_id):
             self._witness.violated("S", f"{attempt_id} is claimed, and its environment is shut")
 
     def look_at_submission(self, label: str, asked_at: float) -> None:

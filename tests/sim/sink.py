@@ -63,7 +63,7 @@ class Sink:
         counting = [host for host in world.hosts.values() if host.record.id in gone or _counts(host)]
         for attempt_id, host_id in zip(given_up, gone, strict=True):
             host = world.hosts.get(host_id)
-            if host is None or host.is_reachable or host.record.reclaimed_at_ms or host.record.replaced_by:
+            if host is None or host.is_reachable or host.record.reclaimed_at_ms or _is_gone(host):
                 continue
             silent, heard = _silent_with(host, counting, tick_ms)
             if silent > 1 and (silent >= limits.BRAKE_HOSTS_MIN or not heard):
@@ -111,7 +111,12 @@ class Sink:
 def _counts(host: Host) -> bool:
     """Say whether a host counts: it runs something, or is heard, or was and nobody takes it away; and has its place."""
     is_there = host.is_reachable or (host.heard_wall_ms > 0 and not host.record.reclaimed_at_ms)
-    return (bool(host.attempts) or is_there) and not host.record.replaced_by
+    return (bool(host.attempts) or is_there) and not _is_gone(host)
+
+
+def _is_gone(host: Host) -> bool:
+    """Say whether a host is surely no more: it was replaced, or its provider has it not."""
+    return bool(host.record.replaced_by) or host.is_missing
 
 
 def _silent_with(host: Host, counting: Iterable[Host], tick_ms: int) -> tuple[int, int]:

@@ -27,6 +27,8 @@ KINDS = (1, 1, 2, 2, 3, 3, 4, 6)
 """How many kinds of faults a world has: the fewer, the more often each of them befalls it."""
 LICENCE, TOKEN, LICENCES, TOKENS = "licence", "token", 3, 1_000
 """What jobs hold one of while they run, and what they use up; how many there are of each."""
+ELASTIC = "elastic"
+"""The queue whose hosts are launched."""
 FAIR, QUOTA = "fair", "quota"
 """Queues whose jobs have shares."""
 FENCE_S = 30
@@ -64,6 +66,7 @@ class Traits:
         chunk: Children of an array that have a record in common.
         has_consumables: There are licences and tokens.
         has_shares: There are queues whose jobs have shares.
+        has_cloud: There is an environment whose hosts are launched and stopped.
     """
 
     keep_jobs: int | None = None
@@ -77,6 +80,7 @@ class Traits:
     chunk: int = CHUNK
     has_consumables: bool = False
     has_shares: bool = False
+    has_cloud: bool = False
 
 
 def traits(seed: int, more: tuple[str, ...] = ()) -> Traits:
@@ -97,6 +101,7 @@ def traits(seed: int, more: tuple[str, ...] = ()) -> Traits:
         chunk=2 if "orders" in more else CHUNK,  # as if its arrays were long
         has_consumables="orders" in more,
         has_shares="shares" in more,
+        has_cloud="cloud" in more,
     )
 
 
@@ -340,6 +345,31 @@ def _changes_of(dice: Random, kinds: list[str]) -> list[Step]:
     ]
 
 
+def _launches(dice: Random) -> list[Step]:
+    """Ask for what only launched hosts run, and let launches, hosts and their provider fail, and whoever leads then."""
+    steps = []
+    for n in range(dice.randint(4, 10)):
+        shape = dice.choices(["single", "array", "nodes"], [5, 2, 1])[0]
+        wish = {
+            "label": f"cloud{n}",
+            "shape": shape,
+            "size": {"single": 0, "array": dice.randint(2, 4), "nodes": 2}[shape],
+            "cpu": dice.choice([1000, 2000, 3000]) if shape == "single" else 1000,
+            "duration": round(dice.choice([0.2, 3.0, 10.0, 30.0]) * dice.uniform(0.5, 1.5), 1),
+            "exit": dice.choices([0, 1], [6, 1])[0],
+            "queue": ELASTIC,
+            "attempts": 3,
+            "manners": dice.choice(["good", "stubborn"]),
+        }
+        steps.append(Step(round(dice.uniform(0.5, CHAOS_S * 0.7), 1), "submit", wish))
+    for _ in range(dice.randint(1, 6)):
+        how = dice.choice(["away", "unsaid", "dud", "take", "cut"])
+        steps.append(Step(round(dice.uniform(3, CHAOS_S - 5), 1), "cloud", {"how": how, "span": _span(dice)}))
+    if dice.random() < 0.5:
+        steps.append(Step(round(dice.uniform(3, CHAOS_S - 30), 1), "kill-leader", {"span": _span(dice)}))
+    return steps
+
+
 EXTRA: dict[str, Callable[[Random], list[Step]]] = {
     "restore": _restores,
     "compact": _compactions,
@@ -349,5 +379,6 @@ EXTRA: dict[str, Callable[[Random], list[Step]]] = {
     "marks": _marks,
     "shares": _shares,
     "changes": _changes,
+    "cloud": _launches,
 }
 """Faults, and wishes, at times at which they matter to each other; see `play.steps_of`."""

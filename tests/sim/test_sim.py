@@ -10,7 +10,8 @@ import pytest
 
 from batchyard_controller import leadership
 
-from .bugs import BUGS, restoring_long
+from .bugs import BUGS
+from .patches import restoring_long
 from .play import play, shrink, steps_of
 from .story import story
 
@@ -33,6 +34,7 @@ FOUND = {
     "forgets-requests": (1, "I9"),
     "gives-up-again": (7, "L"),
     "ignores-failures": (1, "O"),
+    "launches-on": (1, "C"),
     "no-brake": (9, "B"),
     "no-fence": (6, "I3"),
     "no-tombstones": (8, "I5"),
@@ -40,6 +42,7 @@ FOUND = {
     "opens-again": (12, "S"),
     "places-early": (8, "I6"),
     "short-fences": (43, "I3"),
+    "stops-strays": (2, "C"),
     "sums-twice": (19, "I9"),
     "trusts-old-agents": (20, "I3"),
     "uses-up-nothing": (2, "O"),

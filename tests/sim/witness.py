@@ -2,8 +2,8 @@
 The witness: sees starts and ends with its own eyes, each commit, each answer, and holds the invariants to them.
 
 I1 lost, I2 once, I3 no overlap, I4 claimed, I5 truth, I6 capacity, I7 monotone, I8 leader, I9 clean,
-I10 answers; and six that these do not say: B, who is given up though too many fell silent at once; H, what
-is claimed for a host that nobody hears; L, all comes to rest once nothing fails any more; O, who waits for
+I10 answers; and seven that these do not say: B, who is given up though too many fell silent at once; H, what
+is claimed for a host that nobody hears; C, which hosts are launched; L, all comes to rest once nothing fails any more; O, who waits for
 whom; S, what may be had together; X, a program broke. It knows nothing of faults but which machines were damaged, and believes no program's word.
 """
 
@@ -169,6 +169,8 @@ class Witness:
                     self._on_attempt(name, value)
                 case "state" if value is not None:
                     self._on_state(name, json.loads(value))
+                case "launch":
+                    self.yard.cloud.look_at(name, value)
         self.told("etcd", f"revision {commit.revision}: {_brief(changes)}")
 
     def _on_attempt(self, name: str, value: bytes | None) -> None:
@@ -185,7 +187,7 @@ class Witness:
         if name not in self.claims and claim["host_id"] in self.yard.operator.closed and not self.yard.was_restored:
             self.violated("H", f"{name} is claimed for {claim['host_id']}, which is to get no work")
         if name not in self.claims:
-            self.shares.look_at_claim(name)
+            self.shares.look_at_claim(name, claim["host_id"])
         self.claims[name] = claim
         self.claimed_at.setdefault(name, self.yard.loop.time())
 

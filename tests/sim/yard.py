@@ -24,6 +24,7 @@ from batchyard_controller.store.packing import LEADER_KEY
 from batchyard_controller.store.protocol import Put
 
 from .calls import Channel
+from .cloud import RESOURCES, Cloud
 from .etcd import ADDRESS, Commit, Etcd, Pair
 from .faults import Faults
 from .loop import EndlessError, Program, VirtualLoop
@@ -33,7 +34,7 @@ from .operator import Operator
 from .programs import PREFIX, AgentProgram, ControllerProgram
 from .shares import QUOTAS, TIME_LIMITS, WEIGHTS, quota_shares
 from .shelf import Shelf
-from .story import CHAOS_S, CONTROLLERS, CPUS, FAIR, LICENCE, LICENCES, QUOTA, TOKEN, TOKENS, Step, Traits
+from .story import CHAOS_S, CONTROLLERS, CPUS, ELASTIC, FAIR, LICENCE, LICENCES, QUOTA, TOKEN, TOKENS, Step, Traits
 from .user import User
 from .witness import Witness
 
@@ -64,6 +65,7 @@ class Yard:
         self.shelf.on_crash = self.faults.crash
         self._all: list[Any] = []
         """Everything that ever was: nothing is collected, and so finalized, before the end."""
+        self.cloud = Cloud(self, Random(f"cloud {seed}"))
         self.etcd = Etcd(self.network, Random(f"etcd {seed}"), PREFIX, self._committed)
         self.etcd.space.quota_bytes = traits.quota_bytes
         self._store_settings()
@@ -113,6 +115,9 @@ class Yard:
             settings.queue(QUOTA, priority=3, scheduling_policy=QUOTA)
             for share in quota_shares():
                 settings.apply(QuotaShareChanged(share=share))
+        if self.traits.has_cloud:
+            settings.environment(ELASTIC, compute_resources=RESOURCES)
+            settings.queue(ELASTIC, ELASTIC, priority=3)
         for atom in encode_touched(settings.world, settings.world.ledger.take()):
             for change in atom:
                 assert isinstance(change, Put)
@@ -242,6 +247,7 @@ class Yard:
         self.shelf.crash = ""
         self.network.heal_all()
         self.faults.end_all()
+        self.cloud.mend()
         self.wall_off_ms.clear()
         for machine in self.machines.values():
             machine.wall_off_ms = 0
@@ -292,6 +298,8 @@ class Yard:
             return f"{left[0].name} is {left[0].state}"
         if world.adoption.strays:  # only this leader was told of what was on a host that is silent since
             return f"{min(world.adoption.strays)} of before the restore may still run"
+        if self.cloud.machines or world.launches:
+            return f"{[*self.cloud.machines, *world.launches][0]} is launched"
         for machine in self.machines.values():
             agent = self.agents[machine.name]
             if machine.agent is None:
