@@ -12,6 +12,7 @@ import asyncio
 import shutil
 import sqlite3
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -80,17 +81,31 @@ class Worker:
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
-        self._free_at = 0.0
+        self._queue: deque[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._is_busy = False
 
     def submit(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Have something done behind all that was asked before."""
-        shelf, program = self._shelf, _PROGRAM.get()
+        """Have something done behind all that was asked before, of which what is wanted no longer is not begun."""
+        program = _PROGRAM.get()
         assert program is not None, "a controller asks"
-        done = shelf.loop.create_future()
-        took_s = shelf.dice.uniform(0.001, 0.02) + shelf.dice.random() * shelf.slow_s
-        self._free_at = max(self._free_at, shelf.loop.time()) + took_s
-        shelf.loop.call_at(self._free_at, self._do, program, done, work, args, context=program._context)
+        done = self._shelf.loop.create_future()
+        self._queue.append((done, work, args))
+        if not self._is_busy:
+            self._begin(program)
         return done
+
+    def _begin(self, program: Program) -> None:
+        shelf = self._shelf
+        while self._queue and self._queue[0][0].cancelled():
+            self._queue.popleft()
+        self._is_busy = bool(self._queue)
+        if self._is_busy:
+            took_s = shelf.dice.uniform(0.001, 0.02) + shelf.dice.random() * shelf.slow_s
+            shelf.loop.call_later(took_s, self._end, program, *self._queue.popleft(), context=program._context)
+
+    def _end(self, program: Program, *what: Any) -> None:
+        self._do(program, *what)
+        self._begin(program)
 
     def _do(self, program: Program, done: asyncio.Future[Any], work: Callable[..., Any], args: tuple[Any, ...]) -> None:
         shelf = self._shelf
