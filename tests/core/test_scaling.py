@@ -335,6 +335,9 @@ def test_nothing_is_waited_for_of_a_host_that_its_provider_has_no_more(is_wanted
         yard.tick()
     yard.put_back()
     yard.apply(HostLeft(host_id=HostId(launch.id), session=1))
+    yard.apply(ProviderListed(missing=frozenset({launch.id})))
+    assert yard.stops() == [], "it was heard just now"
+    yard.tick(seconds=46)
     assert yard.stops() == []
     yard.apply(ProviderListed(missing=frozenset({launch.id})))
     assert yard.stops() == [launch.id]

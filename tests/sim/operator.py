@@ -151,11 +151,15 @@ class Operator:
             self.program.start(self._change(what, span))
 
     async def _change(self, what: str, span: float) -> None:
-        how, there, back = CHANGES[what]
+        how, there, _ = CHANGES[what]
         await self._insist(how, there)
         self.changed[what] = self._yard.loop.time()
         await asyncio.sleep(span)
         self.changed.pop(what, None)
+        await self._change_back(what)
+
+    async def _change_back(self, what: str) -> None:
+        how, _, back = CHANGES[what]
         await self._insist(how, back)
         self._changes.discard(what)
 
@@ -163,8 +167,8 @@ class Operator:
         """Have settings as they were before all changes: a backup that is put back may know them in between, or not at all."""
         self.changed.clear()
         for what in sorted(self._ever_changed - self._changes):
-            how, _, back = CHANGES[what]
-            self.program.start(self._insist(how, back))
+            self._changes.add(what)
+            self.program.start(self._change_back(what))
 
     async def _insist(self, how: str, request: Any, is_wanted: Callable[[], bool] = lambda: True) -> bool:
         """Ask until it is done, or is wanted no longer, and say whether it is."""

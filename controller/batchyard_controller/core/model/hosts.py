@@ -237,7 +237,7 @@ class Host:
             not announced that in this session.
         spoken_for_by: Whose certificate its session came with; None without one.
         is_stopped: Whether its session was told to stop all attempts, as its time is over.
-        is_missing: Whether its provider, who launched it, has it no more, and it has not been heard since.
+        is_missing: Whether its provider has it no more, while it was silent, and it has not been heard since.
         attempts: Live claims on it.
         containers: How each of several containers of these is, as it last told; after a new leader's start,
             or its own, it tells it again.

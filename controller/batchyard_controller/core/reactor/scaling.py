@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from batchyard.ids import HostId
+from batchyard_controller.core import limits
 from batchyard_controller.core.commands import EndSession
 from batchyard_controller.core.events import ProviderAnswered, ProviderListed
 from batchyard_controller.core.model.hosts import Host
@@ -122,10 +123,11 @@ def _on_stopped(world: World, launch: Launch, error: str, now: Instant, out: Out
 
 
 def _on_missing(world: World, launch: Launch, now: Instant) -> None:
+    """Believe that a host is gone which is silent, too: a provider that lost its books says so of all."""
     host = world.hosts.get(HostId(launch.host_id))
-    if host is not None and host.is_reachable:
-        return
     if host is not None:
+        if host.is_reachable or not host.is_silent(now, limits.CONTACT_LIMIT_MS):
+            return
         host.is_missing = True
         adoption.on_gone(world, host.record.id)
     if launch.is_wanted:

@@ -108,9 +108,9 @@ def counts(host: Host) -> bool:
     """
     Say whether a host's silence means anything.
 
-    That of a node of a cluster ends nothing; who was replaced will not come back, nor whom its provider has no more; who runs nothing and was told to
-    take no more work, or was launched, may be switched off; and of whom this leader has never heard it knows only by
-    attempts that it lived lately.
+    That of a node of a cluster ends nothing; who was replaced will not come back, nor whom its provider has no more;
+    who runs nothing and was told to take no more work, or was launched, may be switched off; and of whom this leader
+    has never heard it knows only by attempts that it lived lately.
     """
     record = host.record
     is_leaving = record.cordoned or record.draining or record.reclaimed_at_ms > 0 or bool(launch_id_of(record.facts))
