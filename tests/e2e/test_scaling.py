@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import psutil
 import pytest
 from tests.e2e.conftest import show_logs_of
 from tests.e2e.programs import Program, until
+from tests.e2e.test_restores import File
 from tests.e2e.yard import sweep_attempts
 
 from batchyard import Client, JobState, container, job_state
@@ -129,6 +131,31 @@ def test_three_hosts_come_and_go_though_the_controller_is_killed(yard: ScalingYa
         until(lambda: not list(client.list_hosts()), "no host is left", GONE_LIMIT_S)
         assert yard.standing(client) == pb.ScalingStatus()
         assert list(yard.hosts.iterdir()) == []
+
+
+def test_a_backup_that_is_put_back_stops_no_host_on_which_a_job_runs(yard: ScalingYard, tmp_path: Path) -> None:
+    """The backup knows neither the host nor its job, and a host that is idle goes at once."""
+    gate, ended = tmp_path / "gate", tmp_path / "ended"
+    command = ["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.1; done; touch {ended}"]
+    store = File(yard.folder / "controller.sqlite")
+    with yard.client() as client:
+        yard.start(client, provider="local", instance_types=["small"], scale_down_delay_s=0)
+        store.back_up()
+        job_id = client.submit_job(name="job", queue=ENVIRONMENT, container=container(command, memory=32)).job_id
+        until(lambda: job_state(client.describe_jobs([job_id])[0]) is JobState.RUNNING, "it runs")
+        agents = yard.agents()
+        yard.controller.kill()
+        store.put_back()
+        restore = [sys.executable, "-m", "batchyard", "controller", "restore", "--store"]
+        subprocess.run([*restore, f"sqlite:///{yard.folder / 'controller.sqlite'}"], check=True, timeout=60)
+        yard.controller.start()
+        until(lambda: [stray.attempt_id for stray in client.describe_restore().strays] == [f"{job_id}#1"], "it is told")
+        until(lambda: client.describe_restore().is_over, "all has been learnt")
+        until(lambda: yard.standing(client).stopping_hosts == 1, "its host gets no more work")
+        assert yard.agents() == agents
+        gate.touch()
+        until(ended.exists, "it ends by itself")
+        until(lambda: not yard.agents(), "its host goes")
 
 
 SCRIPT = """
