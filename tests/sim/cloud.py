@@ -1,9 +1,9 @@
 """
 The cloud: hosts that are launched for an environment and stopped again, and what goes wrong there.
 
-It belongs to no program and outlives all. What is asked twice for one launch is done once while the host is there. Held to it
-(C): no more hosts are wanted than their environment may have, none is stopped while something runs on it,
-and, as a world is at rest only when none is left, none is forgotten.
+It belongs to no program and outlives all; what is asked twice for one launch is done once while its host
+is there. C: no more hosts are wanted than their environment may have, and none is stopped while something
+runs on it. As a world is at rest only when none is left, none is forgotten either.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Cloud:
                 if running.runs:
                     self._yard.witness.violated("C", f"{machine.name} is stopped while {running.attempt_id} runs")
             self._yard.witness.told(NAME, f"{machine.name} is stopped")
-            self._drop(launch.id)
+            self._drop(machine)
         await self._travel()
 
     async def existing(self) -> frozenset[LaunchId]:
@@ -115,21 +115,20 @@ class Cloud:
         if self.machines.get(launch_id) is machine and machine.agent is None:
             self._yard.agent_up(machine)
 
-    def _drop(self, launch_id: LaunchId) -> Machine:
-        machine = self.machines.pop(launch_id)
+    def _drop(self, machine: Machine) -> None:
+        assert machine.launch is not None, "it was launched"
         machine.lose_power()
-        del self._yard.machines[machine.name]
+        del self.machines[machine.launch.id], self._yard.machines[machine.name]
         self._yard.agents.pop(machine.name, None)
-        return machine
 
-    def any(self) -> Machine:
-        """Choose one that there is."""
-        return self.machines[self._dice.choice(sorted(self.machines))]
+    def one(self) -> Machine | None:
+        """Choose one, if there is any."""
+        return self.machines[self._dice.choice(sorted(self.machines))] if self.machines else None
 
     def take_one(self) -> None:
         """Let one be gone for ever, without a word."""
-        if self.machines:
-            machine = self._drop(self.any().launch.id)
+        if (machine := self.one()) is not None:
+            self._drop(machine)
             machine.former_ids.append(machine.disk.meta.host_id)
             self.lost.append(machine)
             self._yard.witness.told(NAME, f"{machine.name} is gone")

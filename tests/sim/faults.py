@@ -226,8 +226,9 @@ class Faults:
                 self._later("the cloud", span, lambda: setattr(cloud, "is_away", False))
             case "take":
                 cloud.take_one()
-            case "cut" if cloud.machines:
-                self.cut(cloud.any().name, "controllers", "both", span)
+            case "cut":
+                if (machine := cloud.one()) is not None:
+                    self.cut(machine.name, "controllers", "both", span)
             case _:
                 cloud.mishaps.append(how)
 
