@@ -311,19 +311,27 @@ def _orders(dice: Random) -> list[Step]:
     return steps
 
 
+def _work(dice: Random, cpus: list[int]) -> dict[str, Any]:
+    """Draw what runs: one that holds one of these *cpus*, or several that hold 1,000 each."""
+    shape = dice.choices(["single", "array", "nodes"], [5, 2, 1])[0]
+    return {
+        "shape": shape,
+        "size": {"single": 0, "array": dice.randint(2, 4), "nodes": 2}[shape],
+        "cpu": dice.choice(cpus) if shape == "single" else 1000,
+        "duration": round(dice.choice([0.2, 3.0, 10.0, 30.0]) * dice.uniform(0.5, 1.5), 1),
+        "exit": dice.choices([0, 1], [6, 1])[0],
+    }
+
+
 def _shares(dice: Random) -> list[Step]:
     """Ask for more than shares may have, at times for what is to go first, and change what one of them has."""
     steps = []
     for n in range(dice.randint(8, 14)):
-        queue, shape = dice.choice([FAIR, QUOTA]), dice.choices(["single", "array", "nodes"], [5, 2, 1])[0]
+        queue = dice.choice([FAIR, QUOTA])
         wish = {
             "label": f"share{n}",
-            "shape": shape,
-            "size": {"single": 0, "array": dice.randint(2, 4), "nodes": 2}[shape],
-            "cpu": dice.choice([1000, 1000, 2000]) if shape == "single" else 1000,
-            "duration": round(dice.choice([0.2, 3.0, 10.0, 30.0]) * dice.uniform(0.5, 1.5), 1),
-            "exit": dice.choices([0, 1], [6, 1])[0],
             "queue": queue,
+            **_work(dice, [1000, 1000, 2000]),
             "share": dice.choice(["teamA", "teamB", "guest"] if queue == FAIR else ["saver", "lender", "borrower"]),
             "priority": dice.choice([0, 0, 5]),
             "attempts": dice.choice([1, 2, 3]),
@@ -349,15 +357,10 @@ def _launches(dice: Random) -> list[Step]:
     """Ask for what only launched hosts run, and let launches, hosts and their provider fail, and whoever leads then."""
     steps = []
     for n in range(dice.randint(4, 10)):
-        shape = dice.choices(["single", "array", "nodes"], [5, 2, 1])[0]
         wish = {
             "label": f"cloud{n}",
-            "shape": shape,
-            "size": {"single": 0, "array": dice.randint(2, 4), "nodes": 2}[shape],
-            "cpu": dice.choice([1000, 2000, 3000]) if shape == "single" else 1000,
-            "duration": round(dice.choice([0.2, 3.0, 10.0, 30.0]) * dice.uniform(0.5, 1.5), 1),
-            "exit": dice.choices([0, 1], [6, 1])[0],
             "queue": ELASTIC,
+            **_work(dice, [1000, 2000, 3000]),
             "attempts": 3,
             "manners": dice.choice(["good", "stubborn"]),
         }

@@ -3,8 +3,9 @@ The witness: sees starts and ends with its own eyes, each commit, each answer, a
 
 I1 lost, I2 once, I3 no overlap, I4 claimed, I5 truth, I6 capacity, I7 monotone, I8 leader, I9 clean,
 I10 answers; and seven that these do not say: B, who is given up though too many fell silent at once; H, what
-is claimed for a host that nobody hears; C, which hosts are launched; L, all comes to rest once nothing fails any more; O, who waits for
-whom; S, what may be had together; X, a program broke. It knows nothing of faults but which machines were damaged, and believes no program's word.
+is claimed for a host that nobody hears; C, which hosts are launched; L, all comes to rest once nothing fails
+any more; O, who waits for whom; S, what may be had together; X, a program broke. It knows nothing of faults but
+which machines were damaged, and believes no program's word.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from batchyard_controller.core.model.hosts import Host
 from batchyard_controller.core.model.launches import Launch, LaunchState, environment_of, launch_id_of
 from batchyard_controller.core.model.values import Instant
 from batchyard_controller.core.scaling.capacity import Situation, decide
-from batchyard_controller.core.scaling.orders import Operation
+from batchyard_controller.core.scaling.orders import Operation, is_used
 from batchyard_controller.core.world import records
 from batchyard_controller.core.world.world import World
 
@@ -114,7 +114,7 @@ def _on_stopped(world: World, launch: Launch, error: str, now: Instant, out: Out
     host = world.hosts.get(HostId(launch.host_id))
     if error:
         world.scaling.note_stop_failed(launch, now)
-    elif host is None or not (host.attempts or host.record.id in world.spared):
+    elif host is None or not is_used(host, world.spared):
         records.drop_launch(world, launch.id)
         if host is not None:
             if host.is_reachable:

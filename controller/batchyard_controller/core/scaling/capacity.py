@@ -35,6 +35,7 @@ from batchyard_controller.core.placement.quotas import use_of
 
 from .catalogue import LaunchType
 from .memory import Memory
+from .orders import is_used
 from .supply import Supply, could_run, needs_of, room_of, times
 from .types import ORDERS, WAITING, Candidate, may_exceed
 
@@ -192,12 +193,9 @@ class _Decider:
         if host.is_reachable:
             watch.since_boot_ms = self._now.boot_ms
             self._memory.note_seen(launch, host.record.facts, self._now)
-        elif is_late and not self._is_used(host):
+        elif is_late and not is_used(host, self._it.spared):
             return Stop(launch_id=launch.id, reason=f"its host has been away for {limit_s} s")
         return None
-
-    def _is_used(self, host: Host) -> bool:
-        return bool(host.attempts) or host.record.id in self._it.spared
 
     # Who waits ------------------------------------------------------------------------
 
@@ -370,7 +368,7 @@ class _Decider:
         for launch in list(self._live[environment.name].values()):
             if launch.state is LaunchState.JOINED:
                 watch, host_id = self._memory.watch(launch, self._now), HostId(launch.host_id)
-                if self._is_used(self._it.hosts[host_id]) or self._supply.is_used(host_id):
+                if is_used(self._it.hosts[host_id], self._it.spared) or self._supply.is_used(host_id):
                     watch.idle_since_boot_ms = 0
                 else:
                     watch.idle_since_boot_ms = watch.idle_since_boot_ms or self._now.boot_ms

@@ -33,18 +33,22 @@ class Order:
     launch: Launch
 
 
+def is_used(host: Host, spared: Collection[HostId]) -> bool:
+    """Say whether something runs on a host, or may, as those that are *spared* may run what is not known."""
+    return bool(host.attempts) or host.record.id in spared
+
+
 def orders(
     launches: Iterable[Launch], hosts: Mapping[HostId, Host], memory: Memory, spared: Collection[HostId]
 ) -> tuple[Order, ...]:
-    """Return all that is to be done: launches that were asked for, and stops of hosts on which nothing runs; none of those *spared*."""
+    """Return all that is to be done: launches that were asked for, and stops of hosts on which nothing runs or may."""
     found = []
     for launch in launches:
         if not launch.is_wanted:
             host = hosts.get(HostId(launch.host_id))
             watch = memory.watches.get(launch.id)
             is_due = watch is None or watch.stop_after_boot_ms <= memory.boot_ms
-            is_idle = host is None or not (host.attempts or host.record.id in spared)
-            if is_due and is_idle:
+            if is_due and (host is None or not is_used(host, spared)):
                 found.append(Order(operation=Operation.STOP, launch=launch))
         elif launch.state is LaunchState.ASKED:
             found.append(Order(operation=Operation.LAUNCH, launch=launch))
